@@ -1,0 +1,3 @@
+//! The operations every device offers, behind one trait.
+
+pub mod philox;

@@ -1,0 +1,66 @@
+//! Files that are written whole or not at all.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: {source}; check that the folder exists, is writable and has space", path.display())]
+pub struct WriteError {
+    /// The file that was to be written.
+    pub path: PathBuf,
+    /// What the operating system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Writes a file through a temporary one in the same folder, which is renamed over `path` at the end.
+///
+/// A reader sees the old content or the new, never a part: a full disk or a kill in the middle leaves `path` as
+/// it was. Missing parent folders are made.
+pub fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), WriteError> {
+    let attempt = || -> std::io::Result<()> {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let mut temporary = tempfile::Builder::new();
+        temporary.prefix(".writing-");
+        #[cfg(unix)]
+        {
+            // A temporary file is private by default; what we publish follows the user's umask like any other.
+            use std::os::unix::fs::PermissionsExt;
+            temporary.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let temporary = temporary.tempfile_in(folder)?;
+        let mut writer = BufWriter::new(temporary);
+        fill(&mut writer)?;
+        let temporary = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        temporary.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_whole(&path, |out| out.write_all(b"first")).unwrap();
+        let failed = write_whole(&path, |out| {
+            out.write_all(b"second, half of it")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("disk full"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
+    }
+}

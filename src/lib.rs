@@ -1,0 +1,5 @@
+//! SimpleNet (CVPR 2023): visual anomaly detection that learns from good images only.
+
+pub mod backend;
+pub mod files;
+pub mod tensor;

@@ -1,0 +1,2 @@
+//! The `simplenet` program.
+fn main() {}
