@@ -1,5 +1,7 @@
 //! Host tensors: a shape and row-major elements.
 
+use crate::backend::philox::Philox;
+
 /// Element types a host tensor or a CPU computation can have.
 ///
 /// Training and inference run in `f32`; `f64` exists so that every formula of the project can be checked
@@ -38,16 +40,13 @@ pub trait Scalar:
     fn sqrt(self) -> Self;
     /// The larger of the two; a NaN loses against a number.
     fn max(self, other: Self) -> Self;
-    /// `eˣ`.
-    fn exp(self) -> Self;
-    /// `ln(1 + x)`, accurate near zero.
-    fn ln_1p(self) -> Self;
-    /// Absolute value.
-    fn abs(self) -> Self;
+    /// Standard normals of consecutive Philox blocks from `first_block`, four a block (`out.len()` is a multiple of
+    /// four), by Box–Muller from the same integers in either type.
+    fn fill_normals(philox: &Philox, first_block: u64, out: &mut [Self]);
 }
 
 macro_rules! impl_scalar {
-    ($type:ty) => {
+    ($type:ty, $fill_normals:path) => {
         impl Scalar for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -69,20 +68,14 @@ macro_rules! impl_scalar {
             fn max(self, other: Self) -> Self {
                 self.max(other)
             }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln_1p(self) -> Self {
-                self.ln_1p()
-            }
-            fn abs(self) -> Self {
-                self.abs()
+            fn fill_normals(philox: &Philox, first_block: u64, out: &mut [Self]) {
+                $fill_normals(philox, first_block, out);
             }
         }
     };
 }
-impl_scalar!(f32);
-impl_scalar!(f64);
+impl_scalar!(f32, crate::backend::normals::fill_f32);
+impl_scalar!(f64, crate::backend::normals::fill_f64);
 
 /// A dense tensor in host memory, row-major: the last axis is contiguous.
 ///

@@ -1,3 +1,383 @@
 //! The operations every device offers, behind one trait.
+//!
+//! [`Backend`] is the seam of the program: nothing above it knows which device it runs on. Each method is one
+//! operation with a stated shape and layout; the CPU implements it in Rust ([`cpu`]). The conformance suite in `tests/conformance` takes any backend.
+//!
+//! Notation: `N` images, `H×W` pixels, `C` channels, `R = N·H0·W0` rows of features, `O`/`I` outputs and inputs of
+//! a linear layer. Everything is row-major, feature maps are NHWC.
+//!
+//! Shapes are the caller's promise: an operation panics on shapes that do not fit, because they never come from a
+//! user's file. What can fail at run time (memory, disk, a device) is a [`BackendError`].
 
+pub mod cpu;
+pub(crate) mod normals;
 pub mod philox;
+mod plans;
+
+pub use plans::{Aggregation, AggregationMode, Interpolation, gaussian_upsampling};
+
+use crate::tensor::{Scalar, Tensor};
+
+/// What a device can fail at.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The file that holds spilled features could not be written or mapped.
+    #[error(
+        "cannot keep {needed} bytes of features in a file in {folder}: {source}; free space there, raise \
+         --feature-cache-limit, or choose another folder with --output"
+    )]
+    Spill {
+        /// Bytes of the whole cache.
+        needed: u64,
+        /// Where the file was to be.
+        folder: String,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What an operation returns.
+pub type Result<T> = std::result::Result<T, BackendError>;
+
+/// The weights of one convolution with its BatchNorm folded in, as the backbone hands them to a device.
+#[derive(Clone, Debug)]
+pub struct ConvolutionWeights {
+    /// `[O, kh, kw, I]`, row-major: the order in which im2col lays out a patch of an NHWC image.
+    pub weight: Tensor<f32>,
+    /// `[O]`.
+    pub bias: Vec<f32>,
+    /// Step between output positions, the same in both directions.
+    pub stride: usize,
+    /// Zeros added on every side.
+    pub padding: usize,
+}
+
+impl ConvolutionWeights {
+    /// The output size of an `h × w` input: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
+    pub fn output_size(&self, h: usize, w: usize) -> (usize, usize) {
+        let [_, kernel_h, kernel_w, _] = *self.weight.shape() else {
+            unreachable!("a convolution's weight has four axes")
+        };
+        let size = |input: usize, kernel: usize| (input + 2 * self.padding - kernel) / self.stride + 1;
+        (size(h, kernel_h), size(w, kernel_w))
+    }
+}
+
+/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noise {
+    /// Standard deviation σ.
+    pub sigma: f64,
+    /// The generator's key.
+    pub seed: u64,
+    /// The optimiser step, the third word of the counter: no step repeats another's noise.
+    pub step: u32,
+}
+
+/// The margins of the truncated L1 loss (Eq. 7): normal features should score above `positive`, anomalous ones
+/// below `negative`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Margins {
+    /// th⁺.
+    pub positive: f64,
+    /// th⁻.
+    pub negative: f64,
+}
+
+/// What training minimises.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Loss {
+    /// Eq. 7: `mean(max(0, th⁺ − D(q))) + mean(max(0, −th⁻ + D(q⁻)))`.
+    TruncatedL1(Margins),
+    /// The alternative of the paper's Table 3: `binary_cross_entropy_with_logits` of both halves, good = 1.
+    CrossEntropy(Margins),
+}
+
+impl Loss {
+    /// The margins beyond which a row counts as decided; the loss itself uses them only as `TruncatedL1`.
+    pub fn margins(&self) -> Margins {
+        match *self {
+            Loss::TruncatedL1(margins) | Loss::CrossEntropy(margins) => margins,
+        }
+    }
+}
+
+/// Number of sums in the tensor that [`Backend::loss`] adds to, in this order.
+pub const LOSS_TOTALS: usize = 4;
+/// Index of Σ loss · images.
+pub const TOTAL_LOSS: usize = 0;
+/// Index of the number of normal rows with `D(q) > th⁺`.
+pub const TOTAL_POSITIVE: usize = 1;
+/// Index of the number of anomalous rows with `D(q⁻) < th⁻`.
+pub const TOTAL_NEGATIVE: usize = 2;
+/// Index of the number of rows in each half.
+pub const TOTAL_ROWS: usize = 3;
+
+/// The constants of BatchNorm1d in training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormConstants {
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Share of the batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl Default for BatchNormConstants {
+    /// PyTorch's defaults.
+    fn default() -> Self {
+        Self { epsilon: 1e-5, momentum: 0.1 }
+    }
+}
+
+/// The tensors of a BatchNorm1d, all `[C]`; a training step updates the running ones.
+#[derive(Debug)]
+pub struct BatchNormState<'a, T> {
+    /// Scale.
+    pub gamma: &'a T,
+    /// Shift.
+    pub beta: &'a T,
+    /// Running mean.
+    pub running_mean: &'a mut T,
+    /// Running variance, unbiased, as PyTorch keeps it.
+    pub running_var: &'a mut T,
+}
+
+/// What the backward pass of a BatchNorm needs from its forward pass.
+#[derive(Debug)]
+pub struct BatchNormSaved<T> {
+    /// Mean of the batch, `[C]`.
+    pub mean: T,
+    /// `1/√(var + ε)` of the batch with the biased variance, `[C]`.
+    pub inverse_std: T,
+}
+
+/// One parameter in the multi-tensor optimiser step.
+#[derive(Debug)]
+pub struct AdamSlot<'a, T> {
+    /// Updated in place.
+    pub parameter: &'a mut T,
+    /// ∂L/∂parameter.
+    pub gradient: &'a T,
+    /// Running mean of the gradient.
+    pub first_moment: &'a mut T,
+    /// Running mean of its square.
+    pub second_moment: &'a mut T,
+    /// How this parameter is updated.
+    pub rule: AdamRule,
+}
+
+/// `torch.optim.Adam` or `AdamW` for one parameter.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AdamRule {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Weight decay λ.
+    pub weight_decay: f64,
+    /// `false`: L2, λ·parameter is added to the gradient (Adam). `true`: the parameter shrinks by `1 − lr·λ` (AdamW).
+    pub decoupled: bool,
+}
+
+/// Adam's β₁ and β₂ and ε: PyTorch's defaults, which the paper uses.
+pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
+/// Adam's ε.
+pub const ADAM_EPSILON: f64 = 1e-8;
+
+/// How features are kept between epochs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureCacheOptions {
+    /// Half precision halves the memory at a relative error of 2⁻¹¹.
+    pub precision: CachePrecision,
+    /// Above this many bytes the cache goes to a file in `spill_folder`.
+    pub limit_bytes: u64,
+    /// Where that file is made (unnamed: nothing is left behind, whatever happens).
+    pub spill_folder: std::path::PathBuf,
+}
+
+/// Element type of the feature cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CachePrecision {
+    /// Exact.
+    F32,
+    /// IEEE half, rounded to nearest even.
+    F16,
+}
+
+/// A tensor that lives on a device.
+pub trait DeviceTensor: Send + Sync {
+    /// The extent of every axis, outermost first.
+    fn shape(&self) -> &[usize];
+}
+
+/// A device: memory, and the operations of DESIGN's table by their one name.
+pub trait Backend: Send + Sync {
+    /// The element type computations run in.
+    type Scalar: Scalar;
+    /// A tensor on the device.
+    type Tensor: DeviceTensor;
+    /// Convolution weights prepared for the device.
+    type Convolution: Send + Sync;
+    /// The features of all training images, kept where the device reads them fastest.
+    type FeatureCache: Send + Sync;
+
+    /// The device in words, for reports.
+    fn description(&self) -> String;
+
+    /// Copies a host tensor to the device.
+    fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
+
+    /// Copies a device tensor to the host, waiting for the work that produces it.
+    fn download(&self, tensor: &Self::Tensor) -> Result<Tensor<Self::Scalar>>;
+
+    // --- The frozen backbone ---------------------------------------------------------------------------------
+
+    /// `(x/255 − mean)/std` with ImageNet's statistics: u8 RGB `[N, H, W, 3]` → `[N, H, W, 3]`.
+    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<Self::Tensor>;
+
+    /// Lays out convolution weights once, at load.
+    fn convolution(&self, weights: &ConvolutionWeights) -> Result<Self::Convolution>;
+
+    /// `[N, H, W, I] → [N, H', W', O]`: convolution plus bias, plus `residual` where given, then ReLU if asked.
+    fn conv2d(
+        &self,
+        input: &Self::Tensor,
+        convolution: &Self::Convolution,
+        residual: Option<&Self::Tensor>,
+        relu: bool,
+    ) -> Result<Self::Tensor>;
+
+    /// 3×3 maximum with stride 2 and padding 1 (ResNet's only pooling): `[N, H, W, C] → [N, ⌈H/2⌉, ⌈W/2⌉, C]`.
+    fn max_pool2d(&self, input: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Eq. 1–4: every level's neighbourhood means, resized to the first level's grid and concatenated:
+    /// `[N, Hₗ, Wₗ, Cₗ]… → [N, H0, W0, C]`.
+    fn aggregate(&self, levels: &[Self::Tensor], aggregation: &Aggregation) -> Result<Self::Tensor>;
+
+    // --- The feature cache -----------------------------------------------------------------------------------
+
+    /// Room for the features of `images` images, `rows × channels` each.
+    fn feature_cache(
+        &self,
+        images: usize,
+        rows: usize,
+        channels: usize,
+        options: &FeatureCacheOptions,
+    ) -> Result<Self::FeatureCache>;
+
+    /// Appends the features of the next images, `[N, H0, W0, C]`.
+    fn append_features(&self, cache: &mut Self::FeatureCache, features: &Self::Tensor) -> Result<()>;
+
+    /// The rows of the given images, in the given order: `[images·rows, C]`.
+    fn gather_rows(&self, cache: &Self::FeatureCache, images: &[u32]) -> Result<Self::Tensor>;
+
+    // --- The head --------------------------------------------------------------------------------------------
+
+    /// `x·Wᵀ + b`: `[R, I], [O, I], [O] → [R, O]`.
+    fn linear(
+        &self,
+        input: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+
+    /// Gradient of [`Backend::linear`] with respect to its input: `dy·W`, `[R, O], [O, I] → [R, I]`.
+    fn linear_grad_input(&self, gradient: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradient of [`Backend::linear`] with respect to its weight: `dyᵀ·x`, `[R, O], [R, I] → [O, I]`.
+    fn linear_grad_weight(&self, gradient: &Self::Tensor, input: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradient of a bias: the sum over rows, `[R, C] → [C]`.
+    fn column_sums(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Eq. 6: `q` above `q + ε`, `[R, C] → [2R, C]`. Element `row·C + channel` takes normal number
+    /// `element mod 4` of Philox block `element / 4`.
+    fn add_noise(&self, input: &Self::Tensor, noise: Noise) -> Result<Self::Tensor>;
+
+    /// Gradient of [`Backend::add_noise`]: the halves added, `[2R, C] → [R, C]`.
+    fn add_noise_backward(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// BatchNorm1d with the batch's own statistics (`torch.nn.BatchNorm1d` in training): `[R, C] → [R, C]`;
+    /// moves the running statistics.
+    fn batch_norm(
+        &self,
+        input: &Self::Tensor,
+        state: BatchNormState<'_, Self::Tensor>,
+        constants: BatchNormConstants,
+    ) -> Result<(Self::Tensor, BatchNormSaved<Self::Tensor>)>;
+
+    /// Gradients of [`Backend::batch_norm`] with respect to input, gamma and beta.
+    fn batch_norm_backward(
+        &self,
+        gradient: &Self::Tensor,
+        input: &Self::Tensor,
+        gamma: &Self::Tensor,
+        saved: &BatchNormSaved<Self::Tensor>,
+    ) -> Result<(Self::Tensor, Self::Tensor, Self::Tensor)>;
+
+    /// BatchNorm1d with given statistics (evaluation): `(x − mean)/√(var + ε)·gamma + beta`, all `[C]`.
+    fn batch_norm_inference(
+        &self,
+        input: &Self::Tensor,
+        gamma: &Self::Tensor,
+        beta: &Self::Tensor,
+        mean: &Self::Tensor,
+        variance: &Self::Tensor,
+        epsilon: f64,
+    ) -> Result<Self::Tensor>;
+
+    /// `x` where positive, `slope·x` elsewhere.
+    fn leaky_relu(&self, input: &Self::Tensor, slope: f64) -> Result<Self::Tensor>;
+
+    /// Gradient of [`Backend::leaky_relu`]: the slope at zero is `slope`, as in PyTorch.
+    fn leaky_relu_backward(
+        &self,
+        gradient: &Self::Tensor,
+        input: &Self::Tensor,
+        slope: f64,
+    ) -> Result<Self::Tensor>;
+
+    /// The last linear layer, one dot product a row: `[R, C], [1, C] → [R]`.
+    fn score(&self, input: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradients of [`Backend::score`] with respect to input and weight.
+    fn score_backward(
+        &self,
+        gradient: &Self::Tensor,
+        input: &Self::Tensor,
+        weight: &Self::Tensor,
+    ) -> Result<(Self::Tensor, Self::Tensor)>;
+
+    /// The loss of `D([q ; q⁻])`, `[2R]`: returns its gradient `[2R]` and adds to `totals` (`[LOSS_TOTALS]`):
+    /// loss · `images`, the rows beyond each margin, and R. Nothing is read back: an epoch costs one download.
+    fn loss(
+        &self,
+        scores: &Self::Tensor,
+        loss: Loss,
+        images: usize,
+        totals: &mut Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// One Adam or AdamW step of every parameter, `step` counted from 1 (`torch.optim.Adam`'s update order).
+    fn adam(&self, slots: &mut [AdamSlot<'_, Self::Tensor>], step: u32) -> Result<()>;
+
+    // --- Scores and maps -------------------------------------------------------------------------------------
+
+    /// Eq. 10–11: `A·s·Bᵀ` of every image's score grid, and the grid's own maximum:
+    /// `[N, H0, W0], [H, H0], [W, W0] → [N, H, W], [N]`. The matrices come from [`gaussian_upsampling`].
+    fn anomaly_map(
+        &self,
+        scores: &Self::Tensor,
+        rows: &Self::Tensor,
+        columns: &Self::Tensor,
+    ) -> Result<(Self::Tensor, Self::Tensor)>;
+
+    /// The same elements under another shape, without a copy.
+    fn reshape(&self, tensor: Self::Tensor, shape: &[usize]) -> Self::Tensor;
+
+    /// A tensor of zeros.
+    fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor> {
+        self.upload(&Tensor::full(shape, Self::Scalar::ZERO))
+    }
+}

@@ -1,0 +1,299 @@
+//! The CPU device: every operation in Rust, parallel over `rayon`'s threads.
+//!
+//! Results do not depend on the number of threads: work is cut into pieces of fixed size, and partial sums are
+//! added in the order of the pieces.
+
+mod adam;
+mod add_noise;
+mod aggregate;
+mod anomaly_map;
+mod batch_norm;
+mod conv2d;
+mod feature_cache;
+mod leaky_relu;
+mod linear;
+mod loss;
+mod matmul;
+mod max_pool2d;
+mod memory;
+mod normalize;
+mod score;
+
+pub use conv2d::CpuConvolution;
+pub use feature_cache::CpuFeatureCache;
+pub use memory::CpuTensor;
+
+use super::{
+    AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
+    FeatureCacheOptions, Loss, Noise, Result,
+};
+use crate::tensor::{Scalar, Tensor};
+use memory::Pool;
+use std::sync::Arc;
+
+/// Rows of a feature matrix that one task works on: a few hundred kilobytes, which stay in a core's cache between
+/// the passes of an operation.
+const ROWS_PER_TASK: usize = 128;
+
+/// The CPU, computing in `T`: `f32` for use, `f64` as the project's own reference.
+#[derive(Clone, Debug)]
+pub struct Cpu<T = f32> {
+    pool: Arc<Pool<T>>,
+}
+
+impl<T: Scalar> Cpu<T> {
+    /// The device; it uses the threads of the `rayon` pool it is called from.
+    pub fn new() -> Self {
+        Self { pool: Pool::new() }
+    }
+
+    fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
+        let mut tensor = self.pool.tensor(shape);
+        tensor.data_mut().copy_from_slice(data);
+        tensor
+    }
+}
+
+impl<T: Scalar> Default for Cpu<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Scalar> Backend for Cpu<T> {
+    type Scalar = T;
+    type Tensor = CpuTensor<T>;
+    type Convolution = CpuConvolution<T>;
+    type FeatureCache = CpuFeatureCache;
+
+    fn description(&self) -> String {
+        format!("CPU, {} threads", rayon::current_num_threads())
+    }
+
+    fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
+        Ok(self.filled(tensor.shape(), tensor.data()))
+    }
+
+    fn download(&self, tensor: &CpuTensor<T>) -> Result<Tensor<T>> {
+        Ok(tensor.to_host())
+    }
+
+    fn normalize(&self, images: &[u8], [n, h, w]: [usize; 3]) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&[n, h, w, 3]);
+        normalize::normalize(images, out.data_mut());
+        Ok(out)
+    }
+
+    fn convolution(&self, weights: &ConvolutionWeights) -> Result<CpuConvolution<T>> {
+        Ok(CpuConvolution::new(weights))
+    }
+
+    fn conv2d(
+        &self,
+        input: &CpuTensor<T>,
+        convolution: &CpuConvolution<T>,
+        residual: Option<&CpuTensor<T>>,
+        relu: bool,
+    ) -> Result<CpuTensor<T>> {
+        Ok(conv2d::conv2d(&self.pool, input, convolution, residual, relu))
+    }
+
+    fn max_pool2d(&self, input: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let [n, h, w, channels] = input.axes();
+        let mut out = self.pool.tensor(&[n, h.div_ceil(2), w.div_ceil(2), channels]);
+        max_pool2d::max_pool2d(input.data(), [n, h, w, channels], out.data_mut());
+        Ok(out)
+    }
+
+    fn aggregate(&self, levels: &[CpuTensor<T>], aggregation: &Aggregation) -> Result<CpuTensor<T>> {
+        Ok(aggregate::aggregate(&self.pool, levels, aggregation))
+    }
+
+    fn feature_cache(
+        &self,
+        images: usize,
+        rows: usize,
+        channels: usize,
+        options: &FeatureCacheOptions,
+    ) -> Result<CpuFeatureCache> {
+        CpuFeatureCache::new(images, rows, channels, options)
+    }
+
+    fn append_features(&self, cache: &mut CpuFeatureCache, features: &CpuTensor<T>) -> Result<()> {
+        cache.append(features.data())
+    }
+
+    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<CpuTensor<T>> {
+        let (rows, channels) = cache.image_shape();
+        let mut out = self.pool.tensor(&[images.len() * rows, channels]);
+        cache.gather_rows(images, out.data_mut());
+        Ok(out)
+    }
+
+    fn linear(
+        &self,
+        input: &CpuTensor<T>,
+        weight: &CpuTensor<T>,
+        bias: Option<&CpuTensor<T>>,
+    ) -> Result<CpuTensor<T>> {
+        let ([rows, _], [outputs, _]) = (input.axes(), weight.axes());
+        let mut out = self.pool.tensor(&[rows, outputs]);
+        linear::linear(input, weight, bias, out.data_mut());
+        Ok(out)
+    }
+
+    fn linear_grad_input(&self, gradient: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let ([rows, _], [_, inputs]) = (gradient.axes(), weight.axes());
+        let mut out = self.pool.tensor(&[rows, inputs]);
+        linear::linear_grad_input(gradient, weight, out.data_mut());
+        Ok(out)
+    }
+
+    fn linear_grad_weight(&self, gradient: &CpuTensor<T>, input: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let ([_, outputs], [_, inputs]) = (gradient.axes(), input.axes());
+        let mut out = self.pool.tensor(&[outputs, inputs]);
+        linear::linear_grad_weight(gradient, input, out.data_mut());
+        Ok(out)
+    }
+
+    fn column_sums(&self, gradient: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let [_, columns] = gradient.axes();
+        let sums = linear::column_sums(gradient.data(), columns);
+        Ok(self.filled(&[columns], &sums))
+    }
+
+    fn add_noise(&self, input: &CpuTensor<T>, noise: Noise) -> Result<CpuTensor<T>> {
+        let [rows, channels] = input.axes();
+        let mut out = self.pool.tensor(&[2 * rows, channels]);
+        add_noise::add_noise(input.data(), noise, out.data_mut());
+        Ok(out)
+    }
+
+    fn add_noise_backward(&self, gradient: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let [rows, channels] = gradient.axes();
+        let mut out = self.pool.tensor(&[rows / 2, channels]);
+        add_noise::add_noise_backward(gradient.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn batch_norm(
+        &self,
+        input: &CpuTensor<T>,
+        state: BatchNormState<'_, CpuTensor<T>>,
+        constants: BatchNormConstants,
+    ) -> Result<(CpuTensor<T>, BatchNormSaved<CpuTensor<T>>)> {
+        let [rows, channels] = input.axes();
+        let mut out = self.pool.tensor(&[rows, channels]);
+        let mut saved = BatchNormSaved {
+            mean: self.pool.tensor(&[channels]),
+            inverse_std: self.pool.tensor(&[channels]),
+        };
+        batch_norm::batch_norm(input.data(), state, constants, &mut saved, out.data_mut());
+        Ok((out, saved))
+    }
+
+    fn batch_norm_backward(
+        &self,
+        gradient: &CpuTensor<T>,
+        input: &CpuTensor<T>,
+        gamma: &CpuTensor<T>,
+        saved: &BatchNormSaved<CpuTensor<T>>,
+    ) -> Result<(CpuTensor<T>, CpuTensor<T>, CpuTensor<T>)> {
+        let [rows, channels] = input.axes();
+        let mut out = self.pool.tensor(&[rows, channels]);
+        let (grad_gamma, grad_beta) = batch_norm::batch_norm_backward(
+            gradient.data(),
+            input.data(),
+            gamma.data(),
+            saved,
+            out.data_mut(),
+        );
+        Ok((out, self.filled(&[channels], &grad_gamma), self.filled(&[channels], &grad_beta)))
+    }
+
+    fn batch_norm_inference(
+        &self,
+        input: &CpuTensor<T>,
+        gamma: &CpuTensor<T>,
+        beta: &CpuTensor<T>,
+        mean: &CpuTensor<T>,
+        variance: &CpuTensor<T>,
+        epsilon: f64,
+    ) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&input.axes::<2>());
+        let statistics = batch_norm::Affine::new(
+            gamma.data(),
+            beta.data(),
+            mean.data(),
+            &batch_norm::inverse_std(variance.data(), epsilon),
+        );
+        statistics.apply(input.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn leaky_relu(&self, input: &CpuTensor<T>, slope: f64) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&input.axes::<2>());
+        leaky_relu::leaky_relu(input.data(), slope, out.data_mut());
+        Ok(out)
+    }
+
+    fn leaky_relu_backward(
+        &self,
+        gradient: &CpuTensor<T>,
+        input: &CpuTensor<T>,
+        slope: f64,
+    ) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&input.axes::<2>());
+        leaky_relu::leaky_relu_backward(gradient.data(), input.data(), slope, out.data_mut());
+        Ok(out)
+    }
+
+    fn score(&self, input: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {
+        let [rows, _] = input.axes();
+        let mut out = self.pool.tensor(&[rows]);
+        score::score(input.data(), weight.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn score_backward(
+        &self,
+        gradient: &CpuTensor<T>,
+        input: &CpuTensor<T>,
+        weight: &CpuTensor<T>,
+    ) -> Result<(CpuTensor<T>, CpuTensor<T>)> {
+        let [rows, channels] = input.axes();
+        let mut out = self.pool.tensor(&[rows, channels]);
+        let grad_weight = score::score_backward(gradient.data(), input.data(), weight.data(), out.data_mut());
+        Ok((out, self.filled(&[1, channels], &grad_weight)))
+    }
+
+    fn loss(
+        &self,
+        scores: &CpuTensor<T>,
+        loss: Loss,
+        images: usize,
+        totals: &mut CpuTensor<T>,
+    ) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&scores.axes::<1>());
+        loss::loss(scores.data(), loss, images, totals.data_mut(), out.data_mut());
+        Ok(out)
+    }
+
+    fn adam(&self, slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u32) -> Result<()> {
+        adam::adam(slots, step);
+        Ok(())
+    }
+
+    fn anomaly_map(
+        &self,
+        scores: &CpuTensor<T>,
+        rows: &CpuTensor<T>,
+        columns: &CpuTensor<T>,
+    ) -> Result<(CpuTensor<T>, CpuTensor<T>)> {
+        Ok(anomaly_map::anomaly_map(&self.pool, scores, rows, columns))
+    }
+
+    fn reshape(&self, tensor: CpuTensor<T>, shape: &[usize]) -> CpuTensor<T> {
+        tensor.with_shape(shape)
+    }
+}
