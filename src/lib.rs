@@ -2,4 +2,5 @@
 
 pub mod backend;
 pub mod files;
+pub mod head;
 pub mod tensor;
