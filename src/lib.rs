@@ -3,4 +3,5 @@
 pub mod backend;
 pub mod files;
 pub mod head;
+pub mod rect;
 pub mod tensor;

@@ -1,2 +1,7 @@
 //! The `simplenet` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    simplenet::cli::main()
+}

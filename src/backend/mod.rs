@@ -253,11 +253,11 @@ pub trait Backend: Send + Sync {
 
     /// Eq. 1–4: every level's neighbourhood means, resized to the first level's grid and concatenated:
     /// `[N, Hₗ, Wₗ, Cₗ]… → [N, H0, W0, C]`.
-    fn aggregate(&self, levels: &[Self::Tensor], aggregation: &Aggregation) -> Result<Self::Tensor>;
+    fn aggregate(&self, levels: &[&Self::Tensor], aggregation: &Aggregation) -> Result<Self::Tensor>;
 
     // --- The feature cache -----------------------------------------------------------------------------------
 
-    /// Room for the features of `images` images, `rows × channels` each.
+    /// Room for the features of at most `images` images, `rows × channels` each.
     fn feature_cache(
         &self,
         images: usize,
@@ -268,6 +268,9 @@ pub trait Backend: Send + Sync {
 
     /// Appends the features of the next images, `[N, H0, W0, C]`.
     fn append_features(&self, cache: &mut Self::FeatureCache, features: &Self::Tensor) -> Result<()>;
+
+    /// Ends the appending: from here on the cache is only read.
+    fn finish_features(&self, cache: &mut Self::FeatureCache) -> Result<()>;
 
     /// The rows of the given images, in the given order: `[images·rows, C]`.
     fn gather_rows(&self, cache: &Self::FeatureCache, images: &[u32]) -> Result<Self::Tensor>;

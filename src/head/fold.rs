@@ -26,7 +26,7 @@ pub struct FoldedHead {
     weight: Tensor<f64>,
     /// `[hidden]`.
     bias: Tensor<f64>,
-    /// `[1, hidden]`.
+    /// `[1, hidden]`, negated: the anomaly score is −D (Eq. 9).
     score_weight: Tensor<f64>,
 }
 
@@ -76,7 +76,9 @@ impl FoldedHead {
             bias[unit] = scale * (bias[unit] - mean.data()[unit]) + beta.data()[unit];
         }
         let bias = Tensor::new([config.hidden], bias);
-        Ok(Self { adaptor, weight, bias, score_weight: widened(SCORE_WEIGHT) })
+        let mut score_weight = widened(SCORE_WEIGHT);
+        score_weight.data_mut().iter_mut().for_each(|w| *w = -*w);
+        Ok(Self { adaptor, weight, bias, score_weight })
     }
 
     /// Copies the folded head to a device.
@@ -108,8 +110,8 @@ pub struct DeployedHead<B: Backend> {
 }
 
 impl<B: Backend> DeployedHead<B> {
-    /// `D(G(o))`, `[R, C] → [R]`.
-    pub fn discriminate(&self, backend: &B, features: &B::Tensor) -> Result<B::Tensor> {
+    /// `s = −D(G(o))` (Eq. 9), `[R, C] → [R]`.
+    pub fn anomaly_scores(&self, backend: &B, features: &B::Tensor) -> Result<B::Tensor> {
         let adapted = match &self.adaptor {
             Some((weight, bias)) => {
                 Some(backend.leaky_relu(&backend.linear(features, weight, Some(bias))?, LEAKY_SLOPE)?)

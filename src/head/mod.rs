@@ -7,8 +7,10 @@
 
 pub mod autograd;
 mod fold;
+mod scorer;
 
 pub use fold::{DeployedHead, FoldedHead};
+pub use scorer::{MapMatrices, Scorer, Scores};
 
 use crate::backend::philox::{Philox, Stream};
 use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result};

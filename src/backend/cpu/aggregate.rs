@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// `[N, Hₗ, Wₗ, Cₗ]… → [N, H0, W0, C]`.
 pub(super) fn aggregate<T: Scalar>(
     pool: &Arc<Pool<T>>,
-    levels: &[CpuTensor<T>],
+    levels: &[&CpuTensor<T>],
     aggregation: &Aggregation,
 ) -> CpuTensor<T> {
     let [n, height, width, _] = levels[0].axes();

@@ -62,7 +62,7 @@ impl CpuFeatureCache {
         } else {
             let file =
                 tempfile::tempfile_in(&options.spill_folder).map_err(|error| cache.spill_error(error))?;
-            cache.storage = Storage::Writing { file, written: 0 };
+            cache.storage = Storage::Writing { file };
         }
         Ok(cache)
     }
@@ -101,24 +101,23 @@ impl CpuFeatureCache {
     }
 
     fn append_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let total_bytes = self.total_bytes;
-        let outcome = match &mut self.storage {
+        match &mut self.storage {
             Storage::Memory { words, filled } => {
-                bytemuck::must_cast_slice_mut::<u64, u8>(words)[*filled..][..bytes.len()]
-                    .copy_from_slice(bytes);
+                bytemuck::must_cast_slice_mut::<u64, u8>(words)[*filled..][..bytes.len()].copy_from_slice(bytes);
                 *filled += bytes.len();
-                Ok(None)
+                Ok(())
             }
-            Storage::Writing { file, written } => file.write_all(bytes).and_then(|()| {
-                *written += bytes.len() as u64;
-                assert!(*written <= total_bytes, "no more images than were announced");
-                // SAFETY: the file is unnamed and owned by this value alone, so nobody else can truncate or change
-                // it while it is mapped; it is complete and never written again.
-                (*written == total_bytes).then(|| unsafe { Mmap::map(&*file) }).transpose()
-            }),
-            Storage::Mapped(_) => panic!("no more images than were announced"),
-        };
-        if let Some(map) = outcome.map_err(|error| self.spill_error(error))? {
+            Storage::Writing { file } => file.write_all(bytes).map_err(|error| self.spill_error(error)),
+            Storage::Mapped(_) => panic!("a finished cache takes no more images"),
+        }
+    }
+
+    /// Ends the appending; a file is mapped from here on.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Storage::Writing { file } = &self.storage {
+            // SAFETY: the file is unnamed and owned by this value alone, so nobody else can truncate or change it
+            // while it is mapped; it is never written again.
+            let map = unsafe { Mmap::map(file) }.map_err(|error| self.spill_error(error))?;
             self.storage = Storage::Mapped(map);
         }
         Ok(())
@@ -127,10 +126,9 @@ impl CpuFeatureCache {
     fn bytes(&self) -> &[u8] {
         match &self.storage {
             Storage::Memory { words, filled } => {
-                assert_eq!(*filled as u64, self.total_bytes, "the cache is read when it is complete");
                 &bytemuck::must_cast_slice::<u64, u8>(words)[..*filled]
             }
-            Storage::Writing { .. } => panic!("the cache is read when it is complete"),
+            Storage::Writing { .. } => panic!("the cache is read when it is finished"),
             Storage::Mapped(map) => map,
         }
     }

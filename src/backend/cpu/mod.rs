@@ -105,7 +105,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(out)
     }
 
-    fn aggregate(&self, levels: &[CpuTensor<T>], aggregation: &Aggregation) -> Result<CpuTensor<T>> {
+    fn aggregate(&self, levels: &[&CpuTensor<T>], aggregation: &Aggregation) -> Result<CpuTensor<T>> {
         Ok(aggregate::aggregate(&self.pool, levels, aggregation))
     }
 
@@ -121,6 +121,10 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn append_features(&self, cache: &mut CpuFeatureCache, features: &CpuTensor<T>) -> Result<()> {
         cache.append(features.data())
+    }
+
+    fn finish_features(&self, cache: &mut CpuFeatureCache) -> Result<()> {
+        cache.finish()
     }
 
     fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<CpuTensor<T>> {

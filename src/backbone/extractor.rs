@@ -1,0 +1,165 @@
+//! From image bytes to one feature vector a position.
+
+use super::architecture::Architecture;
+use super::resnet::ResNet;
+use crate::backend::{Aggregation, Backend, Result};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Which levels of the backbone give features: a non-empty subset of 1, 2, 3, ascending.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
+pub struct Levels(Vec<usize>);
+
+/// A list of levels that is no subset of 1, 2, 3.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no list of backbone levels; give one or more of 1, 2, 3, such as 2,3")]
+pub struct InvalidLevels(String);
+
+impl Levels {
+    /// The levels, ascending.
+    pub fn as_slice(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The shallowest level, whose grid the features have.
+    pub fn shallowest(&self) -> usize {
+        self.0[0]
+    }
+
+    /// The deepest level: the backbone ends there.
+    pub fn deepest(&self) -> usize {
+        self.0[self.0.len() - 1]
+    }
+}
+
+impl Default for Levels {
+    /// Levels 2 and 3 (the paper).
+    fn default() -> Self {
+        Self(vec![2, 3])
+    }
+}
+
+impl TryFrom<Vec<usize>> for Levels {
+    type Error = InvalidLevels;
+
+    fn try_from(levels: Vec<usize>) -> std::result::Result<Self, InvalidLevels> {
+        let ascending = levels.windows(2).all(|pair| pair[0] < pair[1]);
+        if levels.is_empty() || !ascending || levels.iter().any(|level| !(1..=3).contains(level)) {
+            return Err(InvalidLevels(levels.iter().map(usize::to_string).collect::<Vec<_>>().join(",")));
+        }
+        Ok(Self(levels))
+    }
+}
+
+impl From<Levels> for Vec<usize> {
+    fn from(levels: Levels) -> Self {
+        levels.0
+    }
+}
+
+impl FromStr for Levels {
+    type Err = InvalidLevels;
+
+    fn from_str(text: &str) -> std::result::Result<Self, InvalidLevels> {
+        let mut levels = text
+            .split(',')
+            .map(|level| level.trim().parse().map_err(|_| InvalidLevels(text.to_owned())))
+            .collect::<std::result::Result<Vec<usize>, _>>()?;
+        levels.sort_unstable();
+        Self::try_from(levels).map_err(|_| InvalidLevels(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Backbone and aggregation: the frozen half of the detector.
+#[derive(Debug)]
+pub struct FeatureExtractor<B: Backend> {
+    network: ResNet<B>,
+    levels: Levels,
+    aggregation: Aggregation,
+    channels: usize,
+}
+
+/// The tensors on the way from an image to its features.
+#[derive(Debug)]
+pub struct Stages<T> {
+    /// The normalised input, `[N, H, W, 3]`.
+    pub input: T,
+    /// Outputs of layers 1, 2, … as far as they were computed.
+    pub layers: Vec<T>,
+    /// `[N, H0, W0, C]`.
+    pub features: T,
+}
+
+impl<B: Backend> FeatureExtractor<B> {
+    /// Builds the network as deep as `levels` needs.
+    pub fn new(
+        backend: &B,
+        architecture: Architecture,
+        tensors: &BTreeMap<String, Tensor<f32>>,
+        levels: Levels,
+        aggregation: Aggregation,
+    ) -> Result<Self> {
+        let network = ResNet::new(backend, architecture, tensors, levels.deepest())?;
+        let widths: Vec<usize> =
+            levels.as_slice().iter().map(|level| architecture.channels()[level - 1]).collect();
+        let channels = aggregation.output_channels(&widths);
+        Ok(Self { network, levels, aggregation, channels })
+    }
+
+    /// Channels C of a feature vector.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The features' grid `(H0, W0)` for an input of `h × w` pixels: halved by the stem, by its pooling, and by
+    /// every level after the first, rounding up.
+    pub fn grid(&self, h: usize, w: usize) -> (usize, usize) {
+        let halvings = self.levels.shallowest() + 1;
+        let size = |input: usize| (0..halvings).fold(input, |size, _| size.div_ceil(2));
+        (size(h), size(w))
+    }
+
+    /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
+    pub fn features(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
+        let input = backend.normalize(images, shape)?;
+        let layers = self.network.forward(backend, &input)?;
+        self.aggregate(backend, layers).map(|(_, features)| features)
+    }
+
+    /// As [`FeatureExtractor::features`], keeping what lies between.
+    pub fn stages(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Stages<B::Tensor>> {
+        let input = backend.normalize(images, shape)?;
+        let layers = self.network.forward(backend, &input)?;
+        let (layers, features) = self.aggregate(backend, layers)?;
+        Ok(Stages { input, layers, features })
+    }
+
+    /// Aggregates the chosen levels and hands the layers back.
+    fn aggregate(&self, backend: &B, layers: Vec<B::Tensor>) -> Result<(Vec<B::Tensor>, B::Tensor)> {
+        let chosen: Vec<&B::Tensor> = self.levels.as_slice().iter().map(|level| &layers[level - 1]).collect();
+        let features = backend.aggregate(&chosen, &self.aggregation)?;
+        Ok((layers, features))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_sorted_and_checked() {
+        assert_eq!("3, 2".parse::<Levels>().unwrap(), Levels::default());
+        for bad in ["", "0", "4", "2,2", "two", "2,,3"] {
+            assert!(bad.parse::<Levels>().is_err(), "{bad}");
+        }
+    }
+}

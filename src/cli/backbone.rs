@@ -1,0 +1,85 @@
+//! Finding the backbone a command needs, and building detectors on it.
+
+use crate::backbone::architecture::Architecture;
+use crate::backbone::weights::{Resolved, StateDict, WeightsSource, resolve, store};
+use crate::backend::Backend;
+use crate::detector::{BackboneIdentity, Detector, Model};
+use crate::head::HeadTensors;
+use anyhow::bail;
+use std::path::Path;
+
+/// A backbone's weights, checked and identified.
+pub struct ResolvedBackbone {
+    /// The weights.
+    pub weights: StateDict,
+    /// Architecture and hash.
+    pub identity: BackboneIdentity,
+    /// The choice in words.
+    pub description: String,
+    deepest_level: usize,
+}
+
+impl ResolvedBackbone {
+    /// The tensors up to the deepest level used: what a bundled model carries.
+    pub fn used_tensors(&self) -> HeadTensors {
+        self.identity
+            .architecture
+            .parameters(self.deepest_level)
+            .into_iter()
+            .map(|parameter| (parameter.name.clone(), self.weights.tensors[&parameter.name].clone()))
+            .collect()
+    }
+}
+
+/// Resolves `--backbone` (a name or `auto`) and `--weights`.
+pub fn resolve_backbone(
+    backbone: &str,
+    weights: Option<&str>,
+    deepest_level: usize,
+) -> anyhow::Result<ResolvedBackbone> {
+    let architecture = match backbone {
+        "auto" => None,
+        name => Some(name.parse::<Architecture>()?),
+    };
+    let source = weights.map_or(Ok(WeightsSource::Installed), str::parse)?;
+    let Resolved { architecture, weights, description } =
+        resolve(architecture, &source, store::folder().as_deref(), deepest_level)?;
+    let embedded = architecture == Architecture::Resnet18Slim
+        && matches!(source, WeightsSource::Installed | WeightsSource::Embedded);
+    let origin = match source {
+        _ if embedded => Some("embedded".to_owned()),
+        WeightsSource::Synthetic(seed) => Some(format!("synthetic:{seed}")),
+        _ => None,
+    };
+    let sha256 = weights.hash(architecture, deepest_level);
+    let identity = BackboneIdentity { architecture, sha256, origin };
+    Ok(ResolvedBackbone { weights, identity, description, deepest_level })
+}
+
+/// Reads a model and builds its detector, with the backbone from inside the model, from `weights`, or from where the
+/// model says.
+pub fn load_detector<B: Backend<Scalar = f32>>(
+    backend: &B,
+    path: &Path,
+    weights: Option<&str>,
+) -> anyhow::Result<(Model, Detector<B>)> {
+    let mut model = Model::load(path)?;
+    let identity = &model.metadata.backbone;
+    let weights = match model.backbone.take() {
+        Some(_) if weights.is_some() => {
+            bail!("{} carries its own backbone; leave --weights out", path.display())
+        }
+        Some(tensors) => {
+            let weights = StateDict { tensors, origin: path.display().to_string() };
+            weights.require(identity.architecture, model.metadata.settings.features.levels.deepest())?;
+            weights
+        }
+        None => {
+            let source = weights.or(identity.origin.as_deref());
+            let deepest = model.metadata.settings.features.levels.deepest();
+            resolve_backbone(identity.architecture.name(), source, deepest)?.weights
+        }
+    };
+    let detector = Detector::new(backend, &model, &weights)?;
+    Ok((model, detector))
+}

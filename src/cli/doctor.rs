@@ -1,0 +1,102 @@
+//! `doctor`: what this machine offers.
+
+use super::Outcome;
+use crate::backbone::weights::store::{self, Status};
+use clap::Args;
+use serde::Serialize;
+
+/// `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One finding: what was looked at, what was found, and what to do if it is in the way.
+#[derive(Debug, Serialize)]
+struct Finding {
+    subject: &'static str,
+    good: bool,
+    state: String,
+    cure: Option<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
+    let findings = vec![program(), cpu(), cuda(), weights()?, cache()];
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+        return Ok(Outcome::Success);
+    }
+    for Finding { subject, good, state, cure } in findings {
+        println!("{} {subject:9} {state}", if good { "ok" } else { "--" });
+        if let Some(cure) = cure {
+            println!("             {cure}");
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+fn program() -> Finding {
+    let state = format!("simplenet {}", env!("CARGO_PKG_VERSION"));
+    Finding { subject: "program", good: true, state, cure: None }
+}
+
+fn cpu() -> Finding {
+    #[cfg(target_arch = "x86_64")]
+    let vectors = if is_x86_feature_detected!("avx512f") {
+        "AVX-512"
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        "AVX2 with FMA"
+    } else {
+        "SSE2 only: matrix products will be slow"
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = std::env::consts::ARCH;
+    let state = format!("{} threads, {vectors}", rayon::current_num_threads());
+    Finding { subject: "CPU", good: true, state, cure: None }
+}
+
+fn cuda() -> Finding {
+    Finding {
+        subject: "CUDA",
+        good: false,
+        state: "this build computes on the CPU only".to_owned(),
+        cure: None,
+    }
+}
+
+fn weights() -> anyhow::Result<Finding> {
+    let folder = store::folder();
+    let mut installed = Vec::new();
+    let mut broken = Vec::new();
+    for listing in store::list(folder.as_deref())? {
+        match listing.status {
+            Status::Embedded { .. } => installed.push(format!("{} (embedded)", listing.architecture)),
+            Status::Installed(_) => installed.push(listing.architecture.to_string()),
+            Status::Unusable { problem, .. } => broken.push(problem),
+            Status::Missing { .. } => {}
+        }
+    }
+    let full = installed.iter().any(|name| name == "wide_resnet50_2");
+    let cure = match broken.first() {
+        Some(problem) => Some(problem.clone()),
+        None if full => None,
+        None => Some("for the paper's backbone: simplenet weights fetch wide_resnet50_2".to_owned()),
+    };
+    Ok(Finding { subject: "weights", good: broken.is_empty(), state: installed.join(", "), cure })
+}
+
+fn cache() -> Finding {
+    let folder = store::folder();
+    let writable = folder.as_ref().is_some_and(|folder| {
+        std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).is_ok()
+    });
+    let state = match &folder {
+        Some(folder) => format!("weights folder {}", folder.display()),
+        None => "this system names no cache folder".to_owned(),
+    };
+    let cure = (!writable).then(|| "set SIMPLENET_WEIGHTS_DIR to a writable folder".to_owned());
+    Finding { subject: "folders", good: writable, state, cure }
+}

@@ -1,0 +1,244 @@
+//! A run folder: what lies where, and the record that lets a run be repeated or resumed.
+
+use super::args::DataArgs;
+use crate::backend::{CachePrecision, FeatureCacheOptions};
+use crate::data::{Category, PlainFolders, demo, discover, from_folders};
+use crate::detector::BackboneIdentity;
+use crate::files::write_whole;
+use crate::settings::Settings;
+use crate::training::CalibrationPlan;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where images come from, with absolute paths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataSource {
+    /// The built-in synthetic set.
+    Demo(PathBuf),
+    /// A folder in MVTec AD's layout.
+    Tree {
+        /// The folder.
+        root: PathBuf,
+        /// Chosen categories; all if empty.
+        categories: Vec<String>,
+    },
+    /// Folders that follow no layout.
+    Folders {
+        /// Good images to learn from.
+        train_good: PathBuf,
+        /// Good images to test on.
+        test_good: Option<PathBuf>,
+        /// Defective images to test on.
+        test_bad: Option<PathBuf>,
+        /// Masks of the defective images.
+        masks: Option<PathBuf>,
+    },
+}
+
+impl DataSource {
+    /// What the flags say; the demo set, written to the cache folder if need be, where they say nothing.
+    pub fn from_args(args: &DataArgs) -> anyhow::Result<Self> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
+        };
+        let optional = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        if let Some(train_good) = &args.train_good {
+            return Ok(Self::Folders {
+                train_good: absolute(train_good)?,
+                test_good: optional(&args.test_good)?,
+                test_bad: optional(&args.test_bad)?,
+                masks: optional(&args.masks)?,
+            });
+        }
+        match &args.data {
+            Some(root) => Ok(Self::Tree { root: absolute(root)?, categories: args.category.clone() }),
+            None => Ok(Self::Demo(demo::ensure_cached()?)),
+        }
+    }
+
+    /// The categories with their images.
+    pub fn categories(&self) -> anyhow::Result<Vec<Category>> {
+        Ok(match self {
+            Self::Demo(root) => discover(root, &[])?,
+            Self::Tree { root, categories } => discover(root, categories)?,
+            Self::Folders { train_good, test_good, test_bad, masks } => {
+                // The folder above `good` names the part, where there is one.
+                let generic = ["good", "ok", "normal", "train", "images"];
+                let name = train_good
+                    .ancestors()
+                    .filter_map(|folder| folder.file_name())
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .find(|name| !generic.contains(&name.to_lowercase().as_str()))
+                    .unwrap_or_else(|| "part".to_owned());
+                vec![from_folders(PlainFolders {
+                    name,
+                    train_good: train_good.clone(),
+                    test_good: test_good.clone(),
+                    test_bad: test_bad.clone(),
+                    masks: masks.clone(),
+                })?]
+            }
+        })
+    }
+
+    /// Whether these are the program's own synthetic images.
+    pub fn is_synthetic(&self) -> bool {
+        match self {
+            Self::Demo(_) => true,
+            Self::Tree { root, .. } => demo::is_demo(root),
+            Self::Folders { .. } => false,
+        }
+    }
+
+    /// The source in words.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Demo(_) => "the built-in synthetic demo set".to_owned(),
+            Self::Tree { root, .. } => root.display().to_string(),
+            Self::Folders { train_good, .. } => train_good.display().to_string(),
+        }
+    }
+}
+
+/// Everything that decides what a run computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Where images come from.
+    pub data: DataSource,
+    /// Whether EXIF orientation is ignored.
+    pub ignore_exif: bool,
+    /// Whether an unreadable image ends the run.
+    pub strict: bool,
+    /// `--backbone` as resolved.
+    pub backbone: String,
+    /// `--weights` as given.
+    pub weights: Option<String>,
+    /// Everything that shapes a model.
+    pub settings: Settings,
+    /// One model each.
+    pub seeds: Vec<u64>,
+    /// How thresholds are found.
+    pub calibration: CalibrationPlan,
+    /// Element type of the feature cache.
+    pub cache_precision: CachePrecision,
+    /// Bytes of features kept in memory.
+    pub cache_limit: u64,
+    /// Whether models carry their backbone.
+    pub bundle: bool,
+    /// What evaluation writes.
+    pub evaluation: EvaluationSpec,
+}
+
+/// What an evaluation measures and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluationSpec {
+    /// Whether overlays are written.
+    pub overlays: bool,
+    /// Whether float TIFF maps are written.
+    pub maps: bool,
+    /// Whether pixel metrics cover the whole original image instead of the network's input.
+    pub original_geometry: bool,
+}
+
+/// `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of the program.
+    pub version: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// When it started, local time.
+    pub started: String,
+    /// The device in words.
+    pub device: String,
+    /// What is computed.
+    pub spec: RunSpec,
+    /// The backbone that was used.
+    pub backbone: BackboneIdentity,
+    /// Where its weights came from, in words.
+    pub backbone_description: String,
+    /// Whether the data is the program's own synthetic set.
+    pub synthetic_data: bool,
+}
+
+/// The folder of a run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a folder for a new run: `given`, or `runs/<date-time>`.
+    pub fn create(given: Option<&Path>) -> anyhow::Result<Self> {
+        let root = match given {
+            Some(root) => root.to_owned(),
+            None => {
+                let stamp = jiff::Zoned::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
+                let first = Path::new("runs").join(&stamp);
+                let numbered = (2..).map(|n| Path::new("runs").join(format!("{stamp}-{n}")));
+                std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+            }
+        };
+        if root.join("run.json").exists() {
+            bail!(
+                "{} already holds a run; continue it with `simplenet train --resume {0}`, or choose another --output",
+                root.display()
+            );
+        }
+        std::fs::create_dir_all(&root).with_context(|| {
+            format!("cannot make the folder {}; choose a writable place with --output", root.display())
+        })?;
+        let folder = Self { root };
+        folder.check_writable()?;
+        Ok(folder)
+    }
+
+    /// The folder of a run that was begun, and its record.
+    pub fn open(root: &Path) -> anyhow::Result<(Self, RunRecord)> {
+        let path = root.join("run.json");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} holds no run to continue: cannot read run.json", root.display()))?;
+        let record = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged or from another version; start a new run", path.display())
+        })?;
+        let folder = Self { root: root.to_owned() };
+        folder.check_writable()?;
+        Ok((folder, record))
+    }
+
+    /// Fails now rather than after an hour of training.
+    fn check_writable(&self) -> anyhow::Result<()> {
+        tempfile::tempfile_in(&self.root).map(drop).with_context(|| {
+            format!("cannot write into {}; choose a writable place with --output", self.root.display())
+        })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of one model: `<category>/`, or `<category>/seed-N/` where several seeds run.
+    pub fn model_folder(&self, category: &str, seed: u64, seeds: &[u64]) -> PathBuf {
+        let folder = self.root.join(category);
+        if seeds.len() > 1 { folder.join(format!("seed-{seed}")) } else { folder }
+    }
+
+    /// Writes a value as indented JSON.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(value)?;
+        write_whole(&self.root.join(name), |out| out.write_all(text.as_bytes()))?;
+        Ok(())
+    }
+
+    /// How features are cached in this run.
+    pub fn cache_options(&self, spec: &RunSpec) -> FeatureCacheOptions {
+        FeatureCacheOptions {
+            precision: spec.cache_precision,
+            limit_bytes: spec.cache_limit,
+            spill_folder: self.root.clone(),
+        }
+    }
+}

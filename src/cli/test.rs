@@ -1,0 +1,149 @@
+//! `test`: metrics of trained models on a data set.
+
+use super::args::{DataArgs, DeviceArgs};
+use super::backbone::load_detector;
+use super::console::Console;
+use super::evaluation::Evaluation;
+use super::run_folder::{DataSource, RunFolder};
+use super::train::EvaluationArgs;
+use super::{Outcome, device};
+use crate::backend::Backend;
+use crate::data::Category;
+use crate::detector::{Detector, Model};
+use crate::report::{Results, Style, notes, render_table, write_lines};
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// Model files; each is tested on the category it was trained for.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    model: Vec<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Weights of the backbone, if the models need others than embedded or installed ones.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<String>,
+    #[command(flatten)]
+    evaluation: EvaluationArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Exit with 1 if a metric's mean is below a bound, such as i_auroc=0.95; may be given several times.
+    #[arg(long, value_name = "METRIC=X")]
+    fail_below: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Where results go. Default: runs/<date-time>.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// `run.json` of a test.
+#[derive(Serialize)]
+struct TestRecord<'a> {
+    version: &'a str,
+    command: Vec<String>,
+    device: String,
+    data: &'a DataSource,
+    models: Vec<String>,
+    synthetic_data: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
+    let bounds = args.fail_below.iter().map(|text| parse_bound(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let backend = device::open(&args.device, console)?;
+    let source = DataSource::from_args(&args.data)?;
+    let categories = source.categories()?;
+    let models = args.model.iter().map(|path| Model::load(path)).collect::<Result<Vec<_>, _>>()?;
+    for model in &models {
+        find_category(&categories, model)?;
+    }
+    let folder = RunFolder::create(args.output.as_deref())?;
+    let record = TestRecord {
+        version: env!("CARGO_PKG_VERSION"),
+        command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        device: backend.description(),
+        data: &source,
+        models: args.model.iter().map(|path| path.display().to_string()).collect(),
+        synthetic_data: source.is_synthetic(),
+    };
+    folder.write_json("run.json", &record)?;
+    if source.is_synthetic() {
+        console.say("These images are synthetic; give your own with --data.");
+    }
+
+    let mut results = Results::default();
+    for path in &args.model {
+        let (model, detector): (Model, Detector<_>) = load_detector(&backend, path, args.weights.as_deref())?;
+        let category = find_category(&categories, &model)?;
+        category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+        let evaluation = Evaluation {
+            folder: &folder,
+            category,
+            model: &model.metadata,
+            spec: args.evaluation.spec(),
+            strict: args.data.strict,
+        };
+        let evaluated = evaluation.run(&backend, &detector, console)?;
+        let name = if args.model.iter().filter(|other| *other != path).count() > 0 {
+            format!("seed-{}", model.metadata.seed)
+        } else {
+            String::new()
+        };
+        write_lines(&folder.root().join(&category.name).join(name).join("scores.jsonl"), &evaluated.scores)?;
+        results.rows.push(evaluated.result);
+        results.write_csv(&folder.root().join("results.csv"))?;
+        results.write_json(&folder.root().join("results.json"))?;
+    }
+
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&results.rows)?);
+    } else {
+        print!("{}", render_table(&results, Style::for_stdout()));
+        notes(&results).iter().for_each(|note| println!("{note}"));
+    }
+    console.say(format_args!("results in {}", folder.root().display()));
+    let mut outcome = Outcome::Success;
+    for (metric, bound) in bounds {
+        let value = results.overall(metric).map(|stats| stats.mean);
+        if value.is_none_or(|value| value < bound) {
+            let found = value.map_or("absent".to_owned(), |value| format!("{value:.4}"));
+            console.warn(format_args!("{} is {found}, below {bound}", metric.key()));
+            outcome = Outcome::Verdict;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The model's category, or the only one there is.
+fn find_category<'a>(categories: &'a [Category], model: &Model) -> anyhow::Result<&'a Category> {
+    let name = &model.metadata.category;
+    let found = categories.iter().find(|category| category.name == *name);
+    let only = if let [only] = categories { Some(only) } else { None };
+    let Some(category) = found.or(only) else {
+        let known: Vec<&str> = categories.iter().map(|category| category.name.as_str()).collect();
+        bail!("the model was trained for `{name}`, and the data has {}; give its folder with --data", known.join(", "));
+    };
+    if category.test.is_empty() {
+        bail!("{} has no test images; `predict` scores any files", category.root.display());
+    }
+    Ok(category)
+}
+
+fn parse_bound(text: &str) -> anyhow::Result<(crate::report::Metric, f64)> {
+    use crate::report::Metric;
+    let parsed = text.split_once('=').and_then(|(name, value)| {
+        let metric = Metric::ALL.into_iter().find(|metric| metric.key() == name.trim())?;
+        Some((metric, value.trim().parse().ok()?))
+    });
+    let keys = || Metric::ALL.map(Metric::key).join(", ");
+    match parsed {
+        Some(bound) => Ok(bound),
+        None => bail!("--fail-below {text}: write METRIC=X, such as i_auroc=0.95; metrics are {}", keys()),
+    }
+}

@@ -1,0 +1,142 @@
+//! `weights`: lists, fetches, imports and verifies backbone weights.
+
+use super::console::Console;
+use super::{Environment, Outcome};
+use crate::backbone::architecture::Architecture;
+use crate::backbone::weights::store::{self, Installed, Status};
+use crate::backbone::weights::{fetch, WeightsError};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `weights`.
+#[derive(Args, Clone, Debug)]
+pub struct WeightsArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// Shows every backbone and where its weights are.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Downloads torchvision's ImageNet weights of a backbone, checks them, and installs them.
+    Fetch {
+        /// The backbone, such as wide_resnet50_2.
+        name: Architecture,
+    },
+    /// Installs weights from a safetensors or .pth file.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// The backbone they are for. Default: the one they fit.
+        #[arg(long, value_name = "NAME")]
+        backbone: Option<Architecture>,
+    },
+    /// Reads weights again and compares them with their record.
+    Verify {
+        /// An installed backbone's name, or a file.
+        target: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the verb.
+pub fn run(args: &WeightsArgs, console: &Console) -> anyhow::Result<Outcome> {
+    match &args.action {
+        Action::List { json } => list(*json),
+        Action::Fetch { name } => download(*name, console),
+        Action::Import { file, backbone } => {
+            let installed = store::import(&folder()?, file, *backbone)?;
+            report(&installed, console);
+            Ok(Outcome::Success)
+        }
+        Action::Verify { target, json } => verify(target, *json),
+    }
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    store::folder().context(Environment(
+        "this system names no cache folder; set SIMPLENET_WEIGHTS_DIR to a folder for weights".to_owned(),
+    ))
+}
+
+fn report(installed: &Installed, console: &Console) {
+    console.say(format_args!(
+        "installed {} in {} (from {}, SHA-256 of its tensors {})",
+        installed.record.architecture,
+        installed.path.display(),
+        installed.record.source,
+        installed.record.hash
+    ));
+}
+
+fn list(json: bool) -> anyhow::Result<Outcome> {
+    let listings = store::list(store::folder().as_deref())?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&listings)?);
+        return Ok(Outcome::Success);
+    }
+    for listing in listings {
+        let name = listing.architecture.name();
+        let state = match listing.status {
+            Status::Embedded { bytes, .. } => format!("inside this program ({})", megabytes(bytes)),
+            Status::Installed(installed) => format!(
+                "installed  {} ({}, from {})",
+                installed.path.display(),
+                megabytes(installed.bytes),
+                installed.record.source
+            ),
+            Status::Unusable { path, problem } => format!("UNUSABLE   {}: {problem}", path.display()),
+            Status::Missing { .. } => format!("missing    get it: simplenet weights fetch {name}"),
+        };
+        println!("{name:18} {state}");
+    }
+    Ok(Outcome::Success)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+fn download(name: Architecture, console: &Console) -> anyhow::Result<Outcome> {
+    let mut task = None;
+    let installed = fetch::fetch(&folder()?, name, &fetch::FetchOptions::from_environment()?, &mut |done, total| {
+        let total = total.unwrap_or(done);
+        let task = task.get_or_insert_with(|| console.task(&format!("fetching {name}"), total));
+        task.set(done, format!("{} of {}", megabytes(done), megabytes(total)));
+    })?;
+    drop(task);
+    report(&installed, console);
+    Ok(Outcome::Success)
+}
+
+fn verify(target: &str, json: bool) -> anyhow::Result<Outcome> {
+    let verified = store::verify(store::folder().as_deref(), target)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&verified)?);
+        return Ok(Outcome::Success);
+    }
+    let place = verified.path.as_ref().map_or("inside this program".to_owned(), |path| path.display().to_string());
+    println!("{place}");
+    println!("fits        {}", verified.architecture);
+    println!("tensors     SHA-256 {}", verified.hash);
+    println!("file        SHA-256 {}", verified.file_sha256);
+    match (&verified.known, &verified.record) {
+        (Some(_), _) => println!("this is the file torchvision publishes"),
+        (None, Some(record)) => println!("agrees with its record: from {}", record.source),
+        (None, None) => println!("it carries no record to compare with"),
+    }
+    Ok(Outcome::Success)
+}
+
+/// Whether an error is about this machine and not about what was typed.
+pub fn is_environment(error: &WeightsError) -> bool {
+    matches!(error, WeightsError::NotInstalled { .. } | WeightsError::NoFolder)
+}

@@ -1,0 +1,152 @@
+//! The trained model as users hold it: load, predict, decide.
+
+mod decision;
+mod model_file;
+
+pub use decision::{Verdict, region, verdict};
+pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
+
+use crate::backbone::FeatureExtractor;
+use crate::backbone::weights::StateDict;
+use crate::backend::{Backend, BackendError, DeviceTensor};
+use crate::head::{FoldedHead, Scorer};
+use crate::training::TrainingError;
+use image::RgbImage;
+use std::path::PathBuf;
+
+/// What can be wrong with a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file could not be read.
+    #[error("cannot read the model {}: {source}; check the path", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is something else, or damaged.
+    #[error("{} is no model of this program, or it is damaged: {reason}; copy it again, or train it again", path.display())]
+    NotAModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file was written by another version of the program.
+    #[error(
+        "{} has model format {found}, and this program reads format {FORMAT}; use the program version that wrote it, \
+         or train again", path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The backbone at hand is not the one the head was trained on.
+    #[error(
+        "the model was trained on {} weights with SHA-256 {}, but the weights at hand have {found}; give the right \
+         file with --weights, or train with --bundle to keep the backbone inside the model",
+        expected.architecture, expected.sha256
+    )]
+    OtherBackbone {
+        /// What the model needs.
+        expected: BackboneIdentity,
+        /// The hash of what was given.
+        found: String,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] TrainingError),
+}
+
+/// A model on a device, ready to score images.
+#[derive(Debug)]
+pub struct Detector<B: Backend> {
+    extractor: FeatureExtractor<B>,
+    scorer: Scorer<B>,
+    side: usize,
+}
+
+/// The answer for one image, in the network's geometry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// The maximum of the raw score grid.
+    pub score: f32,
+    /// The smoothed map, row-major, as wide and high as the network's input.
+    pub map: Vec<f32>,
+}
+
+impl<B: Backend<Scalar = f32>> Detector<B> {
+    /// Puts a model and its backbone on a device. A bundled model takes its backbone from itself and ignores
+    /// `weights`.
+    ///
+    /// # Errors
+    /// [`ModelError::OtherBackbone`] if the weights are not those the head was trained on.
+    pub fn new(backend: &B, model: &Model, weights: &StateDict) -> Result<Self, ModelError> {
+        let metadata = &model.metadata;
+        let features = &metadata.settings.features;
+        let identity = &metadata.backbone;
+        let deepest = features.levels.deepest();
+        let found = weights.hash(identity.architecture, deepest);
+        if found != identity.sha256 {
+            return Err(ModelError::OtherBackbone { expected: identity.clone(), found });
+        }
+        let extractor = FeatureExtractor::new(
+            backend,
+            identity.architecture,
+            &weights.tensors,
+            features.levels.clone(),
+            features.aggregation,
+        )?;
+        Self::with_extractor(backend, model, extractor)
+    }
+
+    /// As [`Detector::new`], with an extractor that was built for the same settings and weights.
+    pub fn with_extractor(
+        backend: &B,
+        model: &Model,
+        extractor: FeatureExtractor<B>,
+    ) -> Result<Self, ModelError> {
+        let metadata = &model.metadata;
+        let side = metadata.settings.features.preprocess.crop as usize;
+        let folded = FoldedHead::new(metadata.head, &model.head)?;
+        let grid = extractor.grid(side, side);
+        let scorer = Scorer::new(backend, &folded, grid, (side, side), metadata.settings.map_sigma)?;
+        Ok(Self { extractor, scorer, side })
+    }
+
+    /// The frozen half.
+    pub fn extractor(&self) -> &FeatureExtractor<B> {
+        &self.extractor
+    }
+
+    /// The trained half, as deployed.
+    pub fn scorer(&self) -> &Scorer<B> {
+        &self.scorer
+    }
+
+    /// Takes the detector apart to use its extractor again.
+    pub fn into_extractor(self) -> FeatureExtractor<B> {
+        self.extractor
+    }
+
+    /// Scores a batch of preprocessed images, each as large as the network's input.
+    pub fn detect(&self, backend: &B, images: &[&RgbImage]) -> Result<Vec<Detection>, ModelError> {
+        let mut pixels = Vec::with_capacity(images.len() * self.side * self.side * 3);
+        for image in images {
+            pixels.extend_from_slice(image.as_raw());
+        }
+        let features = self.extractor.features(backend, &pixels, [images.len(), self.side, self.side])?;
+        let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
+        let features = backend.reshape(features, &[n * h * w, channels]);
+        let scores = self.scorer.score(backend, &features)?;
+        let maps = scores.maps.data().chunks_exact(self.side * self.side);
+        Ok(maps.zip(scores.image.data()).map(|(map, &score)| Detection { score, map: map.to_vec() }).collect())
+    }
+}

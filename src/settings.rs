@@ -1,0 +1,167 @@
+//! Every number a result depends on, with the presets of the paper and of its authors' code.
+
+use crate::backbone::Levels;
+use crate::backend::{AdamRule, Aggregation, AggregationMode, Loss, Margins};
+use crate::data::{Fit, Preprocess};
+use crate::head::{AdaptorKind, HeadConfig};
+use serde::{Deserialize, Serialize};
+
+/// A named set of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// What the paper describes.
+    Paper,
+    /// What the authors' repository runs.
+    Official,
+}
+
+/// Everything that shapes a model, except its data and its backbone's weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the values started from.
+    pub preset: Preset,
+    /// From image bytes to features.
+    pub features: FeatureSettings,
+    /// From features to a head.
+    pub training: TrainingSettings,
+    /// Standard deviation of the map's smoothing in pixels of the network's input.
+    pub map_sigma: f64,
+}
+
+/// From image bytes to features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSettings {
+    /// Resize and crop.
+    pub preprocess: Preprocess,
+    /// Levels of the backbone.
+    pub levels: Levels,
+    /// How neighbourhoods and levels are joined.
+    pub aggregation: Aggregation,
+}
+
+/// From features to a head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// The adaptor G.
+    pub adaptor: AdaptorKind,
+    /// Whether G has a bias.
+    pub adaptor_bias: bool,
+    /// Width of the discriminator's hidden layer.
+    pub hidden: usize,
+    /// Standard deviation σ of the anomaly features' noise.
+    pub noise_sigma: f64,
+    /// What is minimised.
+    pub loss: Loss,
+    /// The optimiser of G.
+    pub adaptor_rule: AdamRule,
+    /// The optimiser of the discriminator.
+    pub discriminator_rule: AdamRule,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images a step.
+    pub batch: usize,
+}
+
+impl TrainingSettings {
+    /// The head these settings describe, for features of `channels`.
+    pub fn head(&self, channels: usize) -> HeadConfig {
+        HeadConfig {
+            channels,
+            adaptor: self.adaptor,
+            adaptor_bias: self.adaptor_bias && self.adaptor != AdaptorKind::None,
+            hidden: self.hidden,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let margins = Margins { positive: 0.5, negative: -0.5 };
+        let adam = |learning_rate, weight_decay| AdamRule { learning_rate, weight_decay, decoupled: false };
+        let paper = Self {
+            preset,
+            features: FeatureSettings {
+                preprocess: Preprocess { fit: Fit::Crop, resize: 256, crop: 224 },
+                levels: Levels::default(),
+                aggregation: Aggregation { mode: AggregationMode::Mean, patch: 3 },
+            },
+            training: TrainingSettings {
+                adaptor: AdaptorKind::Linear,
+                adaptor_bias: false,
+                hidden: 1024,
+                noise_sigma: 0.015,
+                loss: Loss::TruncatedL1(margins),
+                adaptor_rule: adam(1e-4, 1e-5),
+                discriminator_rule: adam(2e-4, 1e-5),
+                epochs: 160,
+                batch: 4,
+            },
+            map_sigma: 4.0,
+        };
+        match preset {
+            Preset::Paper => paper,
+            Preset::Official => Self {
+                features: FeatureSettings {
+                    preprocess: Preprocess { fit: Fit::Crop, resize: 329, crop: 288 },
+                    aggregation: Aggregation { mode: AggregationMode::PatchCore, patch: 3 },
+                    ..paper.features
+                },
+                training: TrainingSettings {
+                    adaptor_bias: true,
+                    adaptor_rule: AdamRule { learning_rate: 1e-4, weight_decay: 0.01, decoupled: true },
+                    batch: 8,
+                    ..paper.training
+                },
+                ..paper
+            },
+        }
+    }
+
+    /// Says what is wrong with these settings, if anything.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        let training = &self.training;
+        let positive = |name, value: f64| {
+            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(InvalidSettings::NotPositive { name, value }) }
+        };
+        positive("epochs", f64::from(training.epochs))?;
+        positive("batch", training.batch as f64)?;
+        positive("hidden", training.hidden as f64)?;
+        positive("noise sigma", training.noise_sigma)?;
+        positive("adaptor learning rate", training.adaptor_rule.learning_rate)?;
+        positive("discriminator learning rate", training.discriminator_rule.learning_rate)?;
+        if !self.map_sigma.is_finite() || self.map_sigma < 0.0 {
+            return Err(InvalidSettings::NegativeMapSigma(self.map_sigma));
+        }
+        if !matches!(self.features.aggregation.patch, 1 | 3 | 5 | 7) {
+            return Err(InvalidSettings::Patch(self.features.aggregation.patch));
+        }
+        self.features.preprocess.validate().map_err(|error| InvalidSettings::Preprocess(error.to_string()))
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSettings {
+    /// A number that must be positive.
+    #[error("{name} is {value}; it must be a positive number")]
+    NotPositive {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The map's smoothing.
+    #[error("the map's sigma is {0}; give zero (no smoothing) or a positive number of pixels")]
+    NegativeMapSigma(f64),
+    /// The neighbourhood's side.
+    #[error("the patch size is {0}; choose 1, 3, 5 or 7")]
+    Patch(usize),
+    /// Resize and crop.
+    #[error("{0}")]
+    Preprocess(String),
+}

@@ -1,0 +1,65 @@
+//! Features of the training images: computed once, kept for every epoch, seed and calibration head.
+
+use super::TrainingError;
+use crate::backbone::FeatureExtractor;
+use crate::backend::{Backend, FeatureCacheOptions};
+use crate::data::{DataError, Loader, LoaderOptions};
+use std::path::PathBuf;
+
+/// Images that pass the backbone together.
+const BATCH: usize = 8;
+
+/// The cached features of a category.
+#[derive(Debug)]
+pub struct Features<B: Backend> {
+    /// The cache, finished.
+    pub cache: B::FeatureCache,
+    /// The images in it, in order.
+    pub images: Vec<PathBuf>,
+    /// Images that could not be read, and why.
+    pub skipped: Vec<(PathBuf, DataError)>,
+    /// Mean share of an image's area that the network sees.
+    pub inspected: f64,
+    /// The features' grid `(H0, W0)`.
+    pub grid: (usize, usize),
+}
+
+/// Loads, preprocesses and passes all images through the backbone. `progress` hears the number done after each
+/// batch. An unreadable image is left out and listed.
+pub fn extract_features<B: Backend<Scalar = f32>>(
+    backend: &B,
+    extractor: &FeatureExtractor<B>,
+    paths: &[PathBuf],
+    loader: LoaderOptions,
+    cache: &FeatureCacheOptions,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features<B>, TrainingError> {
+    let side = loader.preprocess.crop as usize;
+    let grid = extractor.grid(side, side);
+    let mut store = backend.feature_cache(paths.len(), grid.0 * grid.1, extractor.channels(), cache)?;
+    let (mut images, mut skipped, mut inspected) = (Vec::new(), Vec::new(), 0.0);
+    let mut pixels = Vec::with_capacity(BATCH * side * side * 3);
+    let mut pending = 0;
+    for loaded in Loader::new(paths.to_vec(), loader)? {
+        match loaded.result {
+            Ok(sample) => {
+                pixels.extend_from_slice(sample.input.as_raw());
+                inspected += sample.geometry.inspected_fraction();
+                images.push(loaded.path);
+                pending += 1;
+            }
+            Err(error) => skipped.push((loaded.path, error)),
+        }
+        let last = loaded.index + 1 == paths.len();
+        if pending == BATCH || (last && pending > 0) {
+            let features = extractor.features(backend, &pixels, [pending, side, side])?;
+            backend.append_features(&mut store, &features)?;
+            pixels.clear();
+            pending = 0;
+            progress(loaded.index + 1);
+        }
+    }
+    backend.finish_features(&mut store)?;
+    let inspected = inspected / images.len().max(1) as f64;
+    Ok(Features { cache: store, images, skipped, inspected, grid })
+}

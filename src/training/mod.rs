@@ -1,0 +1,241 @@
+//! Training: calibration heads first, then the head that is shipped, with checkpoints on the way.
+
+mod calibration;
+mod checkpoint;
+mod features;
+mod optimizer;
+mod trainer;
+
+pub use calibration::{
+    CONFIDENCE, Calibration, CalibrationPlan, FEW_IMAGES, FOLDS, Fold, HeldOut, THRESHOLD_QUANTILE,
+};
+pub use checkpoint::{
+    Checkpoint, METADATA_KEY, Progress, checkpoint_path, load_tensors, save_tensors,
+};
+pub use features::{Features, extract_features};
+pub use optimizer::Optimizer;
+pub use trainer::{EpochSummary, HeadTrainer, Position, TrainingPlan};
+
+use crate::backend::{Backend, BackendError};
+use crate::data::DataError;
+use crate::files::WriteError;
+use crate::head::{FoldedHead, HeadTensors, Scorer};
+use crate::settings::TrainingSettings;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A checkpoint is written at every end of an epoch, and within long epochs at least this often.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What a training can fail at.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The images could not be loaded at all.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint cannot be used.
+    #[error("{}: this checkpoint cannot be used: {reason}; delete it to train this model from the start", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss became infinite in epoch {epoch}; lower the learning rates, or check that the backbone's weights \
+         are the right ones (`simplenet weights verify`)"
+    )]
+    Diverged {
+        /// The epoch.
+        epoch: u32,
+    },
+}
+
+/// One model to train.
+#[derive(Clone, Debug)]
+pub struct ModelTraining<'a> {
+    /// Loss, optimisers, epochs, batch.
+    pub settings: &'a TrainingSettings,
+    /// Channels C of a feature vector.
+    pub channels: usize,
+    /// The features' grid `(H0, W0)`.
+    pub grid: (usize, usize),
+    /// The network's input `(H, W)`, the size of maps.
+    pub size: (usize, usize),
+    /// Smoothing of maps in pixels.
+    pub map_sigma: f64,
+    /// Number of good images in the cache.
+    pub images: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How thresholds are found.
+    pub calibration: CalibrationPlan,
+    /// Identifies data, backbone, settings and seed.
+    pub fingerprint: String,
+    /// Where the checkpoint lies.
+    pub checkpoint: &'a Path,
+}
+
+/// What a training gives.
+#[derive(Debug)]
+pub struct TrainedHead {
+    /// Adaptor and discriminator.
+    pub tensors: HeadTensors,
+    /// Thresholds, where calibration was asked for and possible.
+    pub calibration: Option<Calibration>,
+    /// The epochs of every head: calibration folds first, the shipped head last.
+    pub history: Vec<Vec<EpochSummary>>,
+}
+
+/// A step forward, as it is reported to whoever watches.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Which head is in training, counted from 0.
+    pub head: usize,
+    /// Heads in all: calibration folds, then the shipped one.
+    pub heads: usize,
+    /// Finished steps of this head.
+    pub step: u32,
+    /// Steps of this head in all.
+    pub steps: u32,
+    /// The summary, if the step ended an epoch.
+    pub epoch: Option<&'a EpochSummary>,
+    /// Finished epochs of every head so far.
+    pub history: &'a [Vec<EpochSummary>],
+}
+
+/// The seed of calibration head `fold`: its own draws, so that it is no copy of the shipped head.
+fn fold_seed(seed: u64, fold: usize) -> u64 {
+    seed.wrapping_add((fold as u64 + 1) << 40)
+}
+
+impl ModelTraining<'_> {
+    /// Trains every head that is left, from the checkpoint where one lies at the agreed place, and removes nothing:
+    /// the caller deletes the checkpoint once the model is written.
+    pub fn run<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        cache: &B::FeatureCache,
+        watch: &mut dyn FnMut(&Event<'_>) -> Result<(), TrainingError>,
+    ) -> Result<TrainedHead, TrainingError> {
+        let folds = self.calibration.folds(self.images, self.seed);
+        let heads = folds.len() + 1;
+        let mut checkpoint = self.load_checkpoint(heads)?;
+        let all: Vec<u32> = (0..self.images as u32).collect();
+
+        loop {
+            let index = checkpoint.progress.head;
+            let fold = folds.get(index);
+            let plan = TrainingPlan {
+                settings: self.settings.clone(),
+                channels: self.channels,
+                seed: if fold.is_some() { fold_seed(self.seed, index) } else { self.seed },
+                images: fold.map_or_else(|| all.clone(), |fold| fold.train.clone()),
+            };
+            let resumed = checkpoint.trainer(backend, plan.clone(), self.checkpoint)?;
+            let mut trainer = match resumed {
+                Some(trainer) => trainer,
+                None => HeadTrainer::new(backend, plan)?,
+            };
+            self.train_head(&mut trainer, cache, heads, &mut checkpoint, watch)?;
+            let tensors = trainer.head().to_tensors(backend)?;
+            let Some(fold) = fold else {
+                let Progress { held_out, history, .. } = checkpoint.progress;
+                let calibration = Calibration::new(self.calibration, held_out, THRESHOLD_QUANTILE);
+                return Ok(TrainedHead { tensors, calibration, history });
+            };
+            self.score_held_out(backend, cache, &tensors, fold, &mut checkpoint.progress.held_out)?;
+            checkpoint.progress.head += 1;
+            checkpoint.progress.position = Position::default();
+            checkpoint.state.clear();
+            checkpoint.save(self.checkpoint)?;
+        }
+    }
+
+    fn load_checkpoint(&self, heads: usize) -> Result<Checkpoint, TrainingError> {
+        let fresh = Progress {
+            fingerprint: self.fingerprint.clone(),
+            head: 0,
+            position: Position::default(),
+            history: vec![Vec::new(); heads],
+            held_out: HeldOut::default(),
+        };
+        match Checkpoint::load(self.checkpoint)? {
+            None => Ok(Checkpoint { progress: fresh, state: HeadTensors::new() }),
+            Some(found) => {
+                let same = found.progress.fingerprint == self.fingerprint
+                    && found.progress.history.len() == heads
+                    && found.progress.head < heads;
+                if same {
+                    return Ok(found);
+                }
+                Err(TrainingError::Checkpoint {
+                    path: self.checkpoint.to_owned(),
+                    reason: "it belongs to other data, settings or weights".to_owned(),
+                })
+            }
+        }
+    }
+
+    /// Runs one head to its end, saving on the way.
+    fn train_head<B: Backend<Scalar = f32>>(
+        &self,
+        trainer: &mut HeadTrainer<'_, B>,
+        cache: &B::FeatureCache,
+        heads: usize,
+        checkpoint: &mut Checkpoint,
+        watch: &mut dyn FnMut(&Event<'_>) -> Result<(), TrainingError>,
+    ) -> Result<(), TrainingError> {
+        let head = checkpoint.progress.head;
+        let steps = trainer.plan().steps_per_epoch() * self.settings.epochs;
+        let mut saved = Instant::now();
+        trainer.run(cache, &mut |trainer, epoch| {
+            checkpoint.progress.history[head].extend(epoch.cloned());
+            if epoch.is_some() || saved.elapsed() >= CHECKPOINT_INTERVAL {
+                checkpoint.progress.position = trainer.position();
+                checkpoint.state = trainer.state()?;
+                checkpoint.save(self.checkpoint)?;
+                saved = Instant::now();
+            }
+            watch(&Event {
+                head,
+                heads,
+                step: trainer.position().step,
+                steps,
+                epoch,
+                history: &checkpoint.progress.history,
+            })
+        })
+    }
+
+    /// Scores the images a calibration head has not seen.
+    fn score_held_out<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        cache: &B::FeatureCache,
+        tensors: &HeadTensors,
+        fold: &Fold,
+        held_out: &mut HeldOut,
+    ) -> Result<(), TrainingError> {
+        let folded = FoldedHead::new(self.settings.head(self.channels), tensors)?;
+        let scorer = Scorer::new(backend, &folded, self.grid, self.size, self.map_sigma)?;
+        for batch in fold.held_out.chunks(self.settings.batch) {
+            let scores = scorer.score(backend, &backend.gather_rows(cache, batch)?)?;
+            held_out.scores.extend(scores.image.data());
+            for map in scores.maps.data().chunks_exact(self.size.0 * self.size.1) {
+                held_out.map_maxima.push(map.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let mut sorted = map.to_vec();
+                let middle = sorted.len() / 2;
+                held_out.map_medians.push(*sorted.select_nth_unstable_by(middle, f32::total_cmp).1);
+            }
+        }
+        Ok(())
+    }
+}

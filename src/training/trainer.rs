@@ -1,0 +1,198 @@
+//! The training of one head on cached features: Algorithm 1 of the paper.
+
+use super::TrainingError;
+use super::optimizer::Optimizer;
+use crate::backend::philox::{Philox, Stream};
+use crate::backend::{
+    Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
+};
+use crate::head::{Head, HeadTensors};
+use crate::settings::TrainingSettings;
+use crate::tensor::{Scalar, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// What one head learns from, and how.
+#[derive(Clone, Debug)]
+pub struct TrainingPlan {
+    /// Loss, optimisers, epochs, batch.
+    pub settings: TrainingSettings,
+    /// Channels C of a feature vector.
+    pub channels: usize,
+    /// Seed of initial values, order and noise.
+    pub seed: u64,
+    /// The images of the feature cache that this head sees.
+    pub images: Vec<u32>,
+}
+
+impl TrainingPlan {
+    /// Optimiser steps of one epoch; the last may have fewer images.
+    pub fn steps_per_epoch(&self) -> u32 {
+        self.images.len().div_ceil(self.settings.batch) as u32
+    }
+}
+
+/// One finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochSummary {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Mean loss over the images.
+    pub loss: f64,
+    /// p⁺: share of normal rows scored above th⁺.
+    pub positive: f64,
+    /// p⁻: share of anomalous rows scored below th⁻.
+    pub negative: f64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Where a training stands: what a checkpoint keeps beside tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Finished epochs.
+    pub epoch: u32,
+    /// Finished steps of the present epoch.
+    pub step_in_epoch: u32,
+    /// Finished optimiser steps in all: Adam's t, and the noise's counter.
+    pub step: u32,
+    /// Seconds spent in the present epoch.
+    pub epoch_seconds: f64,
+}
+
+/// A head in training.
+#[derive(Debug)]
+pub struct HeadTrainer<'b, B: Backend> {
+    backend: &'b B,
+    plan: TrainingPlan,
+    head: Head<B>,
+    optimizer: Optimizer<B>,
+    totals: B::Tensor,
+    position: Position,
+}
+
+const TOTALS: &str = "totals";
+
+impl<'b, B: Backend> HeadTrainer<'b, B> {
+    /// A fresh head.
+    pub fn new(backend: &'b B, plan: TrainingPlan) -> Result<Self, TrainingError> {
+        let config = plan.settings.head(plan.channels);
+        Self::from_head(backend, Head::initial(backend, config, plan.seed)?, plan)
+    }
+
+    /// A head with given initial values.
+    pub fn from_head(backend: &'b B, head: Head<B>, plan: TrainingPlan) -> Result<Self, TrainingError> {
+        let optimizer =
+            Optimizer::new(backend, &head, plan.settings.adaptor_rule, plan.settings.discriminator_rule)?;
+        let totals = backend.zeros(&[LOSS_TOTALS])?;
+        Ok(Self { backend, plan, head, optimizer, totals, position: Position::default() })
+    }
+
+    /// Continues where [`HeadTrainer::state`] left off.
+    pub fn resume(
+        backend: &'b B,
+        plan: TrainingPlan,
+        position: Position,
+        state: &HeadTensors<B::Scalar>,
+    ) -> Result<Self, TrainingError> {
+        let config = plan.settings.head(plan.channels);
+        let mut trainer = Self::from_head(backend, Head::from_tensors(backend, config, state)?, plan)?;
+        trainer.optimizer.restore(backend, &trainer.head, position.step, state)?;
+        trainer.totals = backend.upload(&state[TOTALS])?;
+        trainer.position = position;
+        Ok(trainer)
+    }
+
+    /// Every tensor a resumed training needs: head, moments, and the sums of the present epoch.
+    pub fn state(&self) -> Result<HeadTensors<B::Scalar>, TrainingError> {
+        let mut tensors = self.head.to_tensors(self.backend)?;
+        self.optimizer.save(self.backend, &self.head, &mut tensors)?;
+        tensors.insert(TOTALS.to_owned(), self.backend.download(&self.totals)?);
+        Ok(tensors)
+    }
+
+    /// Names and shapes of [`HeadTrainer::state`], by which a reader checks a file.
+    pub fn state_tensors(plan: &TrainingPlan) -> Vec<(String, Vec<usize>)> {
+        let config = plan.settings.head(plan.channels);
+        let mut list: Vec<_> = config.tensors().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
+        for prefix in ["first", "second"] {
+            list.extend(config.parameters().into_iter().map(|(n, s)| (format!("{prefix}.{n}"), s)));
+        }
+        list.push((TOTALS.to_owned(), vec![LOSS_TOTALS]));
+        list
+    }
+
+    /// Where the training stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What is learned from, and how.
+    pub fn plan(&self) -> &TrainingPlan {
+        &self.plan
+    }
+
+    /// The head as it is now.
+    pub fn head(&self) -> &Head<B> {
+        &self.head
+    }
+
+    /// Trains to the end, calling `observe` after every step; with the summary when the step ended an epoch.
+    ///
+    /// Nothing is read from the device within an epoch: its sums come back once, at its end.
+    pub fn run(
+        &mut self,
+        cache: &B::FeatureCache,
+        observe: &mut dyn FnMut(&Self, Option<&EpochSummary>) -> Result<(), TrainingError>,
+    ) -> Result<(), TrainingError> {
+        while self.position.epoch < self.plan.settings.epochs {
+            let order = Philox::new(self.plan.seed, Stream::Shuffle, self.position.epoch)
+                .permutation(self.plan.images.len());
+            let order: Vec<u32> = order.into_iter().map(|i| self.plan.images[i as usize]).collect();
+            let done = self.position.step_in_epoch as usize;
+            for batch in order.chunks(self.plan.settings.batch).skip(done) {
+                let start = std::time::Instant::now();
+                self.step(cache, batch)?;
+                self.position.step_in_epoch += 1;
+                let last = self.position.step_in_epoch == self.plan.steps_per_epoch();
+                let summary = if last { Some(self.finish_epoch(start)?) } else { None };
+                if !last {
+                    self.position.epoch_seconds += start.elapsed().as_secs_f64();
+                }
+                observe(self, summary.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimiser step on the given images of the cache.
+    pub fn step(&mut self, cache: &B::FeatureCache, images: &[u32]) -> Result<(), TrainingError> {
+        let settings = &self.plan.settings;
+        let noise = Noise { sigma: settings.noise_sigma, seed: self.plan.seed, step: self.position.step };
+        let features = self.backend.gather_rows(cache, images)?;
+        let (tape, scores) = self.head.record(self.backend, features, noise)?;
+        let gradient = tape.loss(scores, settings.loss, images.len(), &mut self.totals)?;
+        let gradients = tape.backward(scores, gradient)?;
+        self.optimizer.step(self.backend, &mut self.head, &gradients)?;
+        self.position.step += 1;
+        Ok(())
+    }
+
+    fn finish_epoch(&mut self, last_step: std::time::Instant) -> Result<EpochSummary, TrainingError> {
+        let totals = self.backend.download(&self.totals)?;
+        let total = |index: usize| totals.data()[index].to_f64();
+        self.totals = self.backend.upload(&Tensor::full([LOSS_TOTALS], B::Scalar::ZERO))?;
+        let loss = total(TOTAL_LOSS) / self.plan.images.len() as f64;
+        let summary = EpochSummary {
+            epoch: self.position.epoch + 1,
+            loss,
+            positive: total(TOTAL_POSITIVE) / total(TOTAL_ROWS),
+            negative: total(TOTAL_NEGATIVE) / total(TOTAL_ROWS),
+            seconds: self.position.epoch_seconds + last_step.elapsed().as_secs_f64(),
+        };
+        self.position = Position { epoch: summary.epoch, step: self.position.step, ..Position::default() };
+        if !loss.is_finite() {
+            return Err(TrainingError::Diverged { epoch: summary.epoch });
+        }
+        Ok(summary)
+    }
+}
