@@ -1,0 +1,3 @@
+//! The frozen network that turns an image into features.
+
+pub mod architecture;
