@@ -1,4 +1,8 @@
 //! Downloads of backbone weights from a small HTTP server within the test.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, but not in the functions they share"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -132,7 +136,8 @@ fn a_whole_download_is_installed_and_its_progress_told() {
     let server = serve(embedded::FILE, vec![Answer::Whole]);
     let mut told = Vec::new();
     let options = options(folder.path(), &server);
-    let installed = fetch_file(&known(SHA256), &options, &mut |done, total| told.push((done, total))).unwrap();
+    let installed =
+        fetch_file(&known(SHA256), &options, &mut |done, total| told.push((done, total))).unwrap();
     assert_installed(folder.path(), &installed, &server);
     let total = embedded::FILE.len() as u64;
     assert_eq!((told[0], *told.last().unwrap()), ((0, Some(total)), (total, Some(total))));

@@ -116,7 +116,9 @@ impl Architecture {
     pub const fn block(self) -> Block {
         match self {
             Self::Resnet18Slim | Self::Resnet18 | Self::Resnet34 => Block::Basic,
-            Self::Resnet50 | Self::Resnet101 | Self::WideResnet50_2 | Self::WideResnet101_2 => Block::Bottleneck,
+            Self::Resnet50 | Self::Resnet101 | Self::WideResnet50_2 | Self::WideResnet101_2 => {
+                Block::Bottleneck
+            }
         }
     }
 
@@ -180,8 +182,8 @@ impl Architecture {
     pub fn parameters(self, deepest_level: usize) -> Vec<ParameterSpec> {
         assert!((1..=Self::DEEPEST_LEVEL).contains(&deepest_level), "there is no layer {deepest_level}");
         let mut list = List::default();
-        list.convolution("conv1".into(), [self.stem_width(), 3, 7, 7], Place::Stem);
-        list.normalisation("bn1".into(), self.stem_width(), Place::Stem);
+        list.convolution("conv1", [self.stem_width(), 3, 7, 7], Place::Stem);
+        list.normalisation("bn1", self.stem_width(), Place::Stem);
         for level in 1..=deepest_level {
             let (output, inner) = (self.channels()[level - 1], self.inner_widths()[level - 1]);
             let mut input = self.input_channels(level);
@@ -193,12 +195,16 @@ impl Architecture {
                 };
                 for (number, &(o, i, k)) in (1..).zip(convolutions) {
                     let place = if number == convolutions.len() { Place::BranchEnd } else { Place::Branch };
-                    list.convolution(format!("{block}.conv{number}"), [o, i, k, k], place);
-                    list.normalisation(format!("{block}.bn{number}"), o, place);
+                    list.convolution(&format!("{block}.conv{number}"), [o, i, k, k], place);
+                    list.normalisation(&format!("{block}.bn{number}"), o, place);
                 }
                 if index == 0 && self.projects_shortcut(level) {
-                    list.convolution(format!("{block}.downsample.0"), [output, input, 1, 1], Place::Shortcut);
-                    list.normalisation(format!("{block}.downsample.1"), output, Place::Shortcut);
+                    list.convolution(
+                        &format!("{block}.downsample.0"),
+                        [output, input, 1, 1],
+                        Place::Shortcut,
+                    );
+                    list.normalisation(&format!("{block}.downsample.1"), output, Place::Shortcut);
                 }
                 input = output;
             }
@@ -212,19 +218,24 @@ impl Architecture {
 struct List(Vec<ParameterSpec>);
 
 impl List {
-    fn convolution(&mut self, module: String, shape: [usize; 4], place: Place) {
-        let name = module + ".weight";
+    fn convolution(&mut self, module: &str, shape: [usize; 4], place: Place) {
+        let name = format!("{module}.weight");
         self.0.push(ParameterSpec { name, shape: shape.into(), kind: ParameterKind::Convolution, place });
     }
 
-    fn normalisation(&mut self, module: String, channels: usize, place: Place) {
+    fn normalisation(&mut self, module: &str, channels: usize, place: Place) {
         for (suffix, kind) in [
             ("weight", ParameterKind::Scale),
             ("bias", ParameterKind::Shift),
             ("running_mean", ParameterKind::RunningMean),
             ("running_var", ParameterKind::RunningVariance),
         ] {
-            self.0.push(ParameterSpec { name: format!("{module}.{suffix}"), shape: vec![channels], kind, place });
+            self.0.push(ParameterSpec {
+                name: format!("{module}.{suffix}"),
+                shape: vec![channels],
+                kind,
+                place,
+            });
         }
     }
 }
@@ -239,7 +250,10 @@ impl FromStr for Architecture {
     type Err = UnknownArchitecture;
 
     fn from_str(name: &str) -> Result<Self, UnknownArchitecture> {
-        Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| UnknownArchitecture { name: name.to_owned() })
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name() == name)
+            .ok_or_else(|| UnknownArchitecture { name: name.to_owned() })
     }
 }
 
@@ -261,12 +275,15 @@ impl From<Architecture> for String {
 mod tests {
     use super::*;
 
+    /// A network's tensors: name and shape.
+    type Tensors = Vec<(String, Vec<usize>)>;
+
     /// Names and shapes of the six torchvision networks, stem to layer 3, in `state_dict()` order; written by
     /// `tests/fixtures/weights/make_architectures.py`. A line is `BLOCK` or `BLOCK-LAST` (equal blocks up to
     /// that number) and then `tensor=shape` pairs.
-    fn torchvision() -> Vec<(Architecture, Vec<(String, Vec<usize>)>)> {
+    fn torchvision() -> Vec<(Architecture, Tensors)> {
         let text = include_str!("../../tests/fixtures/weights/architectures.txt");
-        let mut networks: Vec<(Architecture, Vec<(String, Vec<usize>)>)> = Vec::new();
+        let mut networks: Vec<(Architecture, Tensors)> = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             if let Some(name) = line.strip_prefix("network ") {
                 networks.push((name.parse().unwrap(), Vec::new()));

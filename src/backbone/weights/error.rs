@@ -77,7 +77,9 @@ pub enum WeightsError {
         origin: String,
     },
     /// NaN, infinity or a negative variance.
-    #[error("{origin}: tensor {tensor} holds {value}, which no trained network has; fetch or export it again")]
+    #[error(
+        "{origin}: tensor {tensor} holds {value}, which no trained network has; fetch or export it again"
+    )]
     Implausible {
         /// Where the weights came from.
         origin: String,
@@ -144,7 +146,9 @@ pub enum WeightsError {
         found: String,
     },
     /// The server could not be reached, or stalled, or broke off.
-    #[error("cannot download {url}: {what}; run the command again to go on where it stopped, or set SIMPLENET_WEIGHTS_URL to a mirror")]
+    #[error(
+        "cannot download {url}: {what}; run the command again to go on where it stopped, or set SIMPLENET_WEIGHTS_URL to a mirror"
+    )]
     Download {
         /// The address.
         url: String,
@@ -152,7 +156,9 @@ pub enum WeightsError {
         what: String,
     },
     /// The server answered, but not with the file.
-    #[error("{url} answers with HTTP status {status}; check the address, or set SIMPLENET_WEIGHTS_URL to a mirror")]
+    #[error(
+        "{url} answers with HTTP status {status}; check the address, or set SIMPLENET_WEIGHTS_URL to a mirror"
+    )]
     Status {
         /// The address.
         url: String,

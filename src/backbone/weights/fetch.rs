@@ -135,7 +135,11 @@ struct Download<'a> {
 
 impl Download<'_> {
     /// Downloads until the file is complete or the retries are used up.
-    fn whole(&mut self, file: &mut File, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<(), WeightsError> {
+    fn whole(
+        &mut self,
+        file: &mut File,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(), WeightsError> {
         let mut retries = self.options.retries;
         let mut restarted = false;
         loop {
@@ -146,7 +150,9 @@ impl Download<'_> {
                     file.set_len(0).map_err(WeightsError::writing(self.part))?;
                     continue;
                 }
-                Outcome::StartAgain => "the server's answers about the file's length contradict each other".to_owned(),
+                Outcome::StartAgain => {
+                    "the server's answers about the file's length contradict each other".to_owned()
+                }
                 Outcome::Broken(what) if retries == 0 => what,
                 Outcome::Broken(_) => {
                     retries -= 1;
@@ -246,5 +252,47 @@ impl ContentRange {
         let (range, total) = header.trim().strip_prefix("bytes")?.trim().split_once('/')?;
         let first = range.split_once('-').and_then(|(first, _)| first.parse().ok());
         Some(Self { first, total: total.parse().ok() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_and_sound_is_not_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        // An address where no one answers: port 9 of this machine, and no retries.
+        let options = FetchOptions {
+            folder: folder.path().to_owned(),
+            mirror: Some("http://127.0.0.1:9".to_owned()),
+            stall: Duration::from_secs(1),
+            retries: 0,
+        };
+        let architecture = Architecture::Resnet18;
+        let weights = StateDict::synthetic(architecture, 0);
+        let install = |sha256: &str| {
+            store::install(folder.path(), &weights, architecture, "test", Some(sha256.to_owned())).unwrap()
+        };
+        let installed = install("f37072fd0000");
+        let found = fetch(architecture, &options, &mut |_, _| panic!("nothing is downloaded")).unwrap();
+        assert_eq!(found.record, installed.record);
+
+        let mut content = std::fs::read(&installed.path).unwrap();
+        *content.last_mut().unwrap() ^= 1;
+        std::fs::write(&installed.path, content).unwrap();
+        let error = fetch(architecture, &options, &mut |_, _| {}).unwrap_err();
+        assert!(matches!(error, WeightsError::Download { .. }), "a changed file is fetched again: {error}");
+        install("00000000");
+        assert!(fetch(architecture, &options, &mut |_, _| {}).is_err(), "so is one from elsewhere");
+    }
+
+    #[test]
+    fn content_ranges_are_parsed() {
+        let parse = |header| ContentRange::parse(header).map(|range| (range.first, range.total));
+        assert_eq!(parse("bytes 5-9/10"), Some((Some(5), Some(10))));
+        assert_eq!(parse("bytes 5-9/*"), Some((Some(5), None)));
+        assert_eq!(parse("bytes */10"), Some((None, Some(10))));
+        assert_eq!(parse("items 1-2/3"), None);
     }
 }

@@ -3,8 +3,8 @@
 //! [`StateDict`] is what a backbone is built from; [`resolve`] finds it for the options a user gave. [`store`] and
 //! [`fetch`] are behind the verb `weights`.
 
-pub mod embedded;
 mod element;
+pub mod embedded;
 mod error;
 pub mod fetch;
 pub mod pth;

@@ -32,9 +32,10 @@ impl FromStr for WeightsSource {
             return Ok(Self::Embedded);
         }
         match text.strip_prefix("synthetic:") {
-            Some(seed) => {
-                seed.parse().map(Self::Synthetic).map_err(|_| WeightsError::BadSeed { given: text.to_owned() })
-            }
+            Some(seed) => seed
+                .parse()
+                .map(Self::Synthetic)
+                .map_err(|_| WeightsError::BadSeed { given: text.to_owned() }),
             None => Ok(Self::File(text.into())),
         }
     }
@@ -121,7 +122,9 @@ fn installed_or_embedded(
             let why = format!("embedded weights (those of {wanted} are not installed)");
             Ok((embedded::ARCHITECTURE, StateDict::embedded()?, why))
         }
-        (Some(embedded::ARCHITECTURE), _) => Ok((wanted, StateDict::embedded()?, "embedded weights".to_owned())),
+        (Some(embedded::ARCHITECTURE), _) => {
+            Ok((wanted, StateDict::embedded()?, "embedded weights".to_owned()))
+        }
         (Some(architecture), Some(folder)) => {
             Err(WeightsError::NotInstalled { architecture, folder: folder.to_owned() })
         }

@@ -170,7 +170,10 @@ impl StateDict {
         let superfluous =
             |name: &&String| layer(name).is_none_or(|l| l <= deepest_level) && !known.contains(name.as_str());
         differences.extend(
-            self.tensors.keys().filter(superfluous).map(|name| format!("{name} is no part of {architecture}")),
+            self.tensors
+                .keys()
+                .filter(superfluous)
+                .map(|name| format!("{name} is no part of {architecture}")),
         );
         differences
     }

@@ -203,7 +203,9 @@ fn serialize(
         .collect();
     let views = used
         .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes)?)))
+        .map(|(name, shape, bytes)| {
+            Ok((name, TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes)?))
+        })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(record)?)]);
     Ok(safetensors::serialize(views, Some(metadata))?)
@@ -257,10 +259,13 @@ pub fn verify(folder: Option<&Path>, target: &str) -> Result<Verified, WeightsEr
 /// The record in a safetensors file; `None` where it has none, or where this is no safetensors file.
 fn read_record(bytes: &[u8], file: &str) -> Result<Option<Record>, WeightsError> {
     let Ok((_, header)) = SafeTensors::read_metadata(bytes) else { return Ok(None) };
-    let Some(json) = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)) else { return Ok(None) };
-    serde_json::from_str(json)
-        .map(Some)
-        .map_err(|error| WeightsError::Damaged { file: file.to_owned(), what: format!("its record: {error}") })
+    let Some(json) = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)) else {
+        return Ok(None);
+    };
+    serde_json::from_str(json).map(Some).map_err(|error| WeightsError::Damaged {
+        file: file.to_owned(),
+        what: format!("its record: {error}"),
+    })
 }
 
 /// SHA-256 in hexadecimal digits.

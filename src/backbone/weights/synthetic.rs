@@ -55,7 +55,9 @@ fn draw(parameter: &ParameterSpec, seed: u64) -> Tensor {
     };
     let around = |centre: f64, reach: f64| {
         move |index: u64| {
-            stream.block(index).map(|x| centre + reach * (2.0 * ((f64::from(x) + 0.5) / 4_294_967_296.0) - 1.0))
+            stream
+                .block(index)
+                .map(|x| centre + reach * (2.0 * ((f64::from(x) + 0.5) / 4_294_967_296.0) - 1.0))
         }
     };
     match (parameter.kind, parameter.place) {

@@ -1,9 +1,9 @@
 //! PyTorch's `.pth` files, read by a program that can build tensors and nothing else.
 //!
 //! A `.pth` is a pickle: a program for a stack machine that may name any Python function and have it called. The
-//! reader here knows a handful of names ([`globals`]) that make up tensors, and refuses a file that names any other
+//! reader here knows a handful of names (`globals.rs`) that make up tensors, and refuses a file that names any other
 //! before anything is built. Two containers hold such a pickle: a zip archive (`torch.save` since 1.6,
-//! [`zip_container`]) and the older sequence of pickles and raw storages ([`legacy`]).
+//! `zip_container`) and the older sequence of pickles and raw storages (`legacy`).
 //!
 //! Elements stay in the file, memory-mapped, until [`TorchTensor::to_f32`] asks for them, so that what is not used
 //! (layer 4, the classifier) is never read.

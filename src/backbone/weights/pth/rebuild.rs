@@ -14,9 +14,9 @@ impl Machine<'_> {
     pub(super) fn storage(&mut self) -> Result<(), PthError> {
         let id = self.pop()?;
         let (key, element, view) = match self.items(&id) {
-            Some([Item::Text(kind), Item::Global(Global::Storage(element)), Item::Text(key), _, _, view @ ..])
-                if **kind == *"storage" =>
-            {
+            Some(
+                [Item::Text(kind), Item::Global(Global::Storage(element)), Item::Text(key), _, _, view @ ..],
+            ) if **kind == *"storage" => {
                 let view = match view {
                     [] | [Item::None] => None,
                     [view] => match self.items(view) {
@@ -53,7 +53,9 @@ impl Machine<'_> {
                     return damaged("one list in many dictionaries");
                 }
                 for pair in pairs {
-                    let Some([key, value]) = self.items(pair) else { return damaged("a pair of other than two") };
+                    let Some([key, value]) = self.items(pair) else {
+                        return damaged("a pair of other than two");
+                    };
                     entries.push((key.clone(), value.clone()));
                 }
                 self.copied = copied;

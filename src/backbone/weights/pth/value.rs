@@ -34,7 +34,11 @@ impl Value {
     /// The entry `key` of a dictionary.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let Self::Dict(entries) = self else { return None };
-        entries.iter().rev().find(|(k, _)| matches!(k, Self::Text(text) if text == key)).map(|(_, value)| value)
+        entries
+            .iter()
+            .rev()
+            .find(|(k, _)| matches!(k, Self::Text(text) if text == key))
+            .map(|(_, value)| value)
     }
 
     /// Every tensor below this value, by its path of dictionary keys joined with dots; other values are left out.
@@ -96,7 +100,11 @@ impl TorchTensor {
         match (count, last) {
             (Some(0), _) => {}
             (Some(count), Some(last)) if count <= stored && last < stored => {}
-            _ => return damaged(format!("a tensor of shape {shape:?} exceeds its storage of {stored} elements")),
+            _ => {
+                return damaged(format!(
+                    "a tensor of shape {shape:?} exceeds its storage of {stored} elements"
+                ));
+            }
         }
         Ok(Self { shape, strides, offset, element, file: file.clone(), storage })
     }
@@ -124,7 +132,8 @@ impl TorchTensor {
             let mut gathered = Vec::with_capacity(count * size);
             let mut index = vec![0; self.shape.len()];
             for _ in 0..count {
-                let at: usize = self.offset + index.iter().zip(&self.strides).map(|(i, s)| i * s).sum::<usize>();
+                let at: usize =
+                    self.offset + index.iter().zip(&self.strides).map(|(i, s)| i * s).sum::<usize>();
                 gathered.extend_from_slice(&bytes[at * size..(at + 1) * size]);
                 // The next index in row-major order: the last axis runs fastest.
                 for (i, &extent) in index.iter_mut().zip(&self.shape).rev() {

@@ -28,13 +28,10 @@ fn test_data(name: &str) -> Option<std::path::PathBuf> {
 #[test]
 fn every_container_and_nesting_gives_the_backbones_tensors_alone() {
     let plain = fixture("plain.safetensors").tensors;
-    assert_eq!(plain.keys().collect::<Vec<_>>(), [
-        "bn1.bias",
-        "bn1.running_mean",
-        "bn1.running_var",
-        "bn1.weight",
-        "conv1.weight"
-    ]);
+    assert_eq!(
+        plain.keys().collect::<Vec<_>>(),
+        ["bn1.bias", "bn1.running_mean", "bn1.running_var", "bn1.weight", "conv1.weight"]
+    );
     for name in ["plain.pth", "plain_legacy.pth", "nested_parallel.pth", "nested_model_legacy.pth"] {
         assert_eq!(fixture(name).tensors, plain, "{name}");
     }
@@ -73,7 +70,10 @@ fn wrong_architectures_are_refused_with_the_right_one_named() {
     assert!(error.ends_with("they fit resnet34: use --backbone resnet34"), "{error}");
 
     let error = weights.require(Architecture::WideResnet50_2, 2).unwrap_err().to_string();
-    assert!(error.contains("layer1.0.conv1.weight has shape [64, 64, 3, 3] instead of [128, 64, 1, 1]"), "{error}");
+    assert!(
+        error.contains("layer1.0.conv1.weight has shape [64, 64, 3, 3] instead of [128, 64, 1, 1]"),
+        "{error}"
+    );
     assert!(error.contains("more"), "{error}");
 
     let mut nothing = weights.clone();
@@ -92,7 +92,8 @@ fn the_architecture_is_inferred_from_what_is_there() {
         }
         weights.tensors.retain(|name, _| !name.starts_with("layer3."));
         assert!(weights.infer_architecture(3).is_err());
-        let alike = if architecture == Architecture::Resnet101 { Architecture::Resnet50 } else { architecture };
+        let alike =
+            if architecture == Architecture::Resnet101 { Architecture::Resnet50 } else { architecture };
         assert_eq!(weights.infer_architecture(2).unwrap(), alike);
         weights.require(architecture, 2).unwrap();
     }
@@ -117,7 +118,8 @@ fn safetensors(name: &str, dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn integers_are_no_weights() {
-    let error = StateDict::from_safetensors(&safetensors("conv1.weight", Dtype::I32, &[0; 8]), "f").unwrap_err();
+    let error =
+        StateDict::from_safetensors(&safetensors("conv1.weight", Dtype::I32, &[0; 8]), "f").unwrap_err();
     assert_eq!(
         error.to_string(),
         "f holds the tensor conv1.weight as I32, which is not read; save a plain state_dict() of \
@@ -170,5 +172,8 @@ fn the_published_resnet18_fits_its_architecture_alone() {
     weights.require(Architecture::Resnet18, 3).unwrap();
     assert_eq!(weights.infer_architecture(2).unwrap(), Architecture::Resnet18);
     let error = weights.require(Architecture::Resnet50, 3).unwrap_err().to_string();
-    assert!(error.contains("wrong architecture for resnet50") && error.contains("they fit resnet18"), "{error}");
+    assert!(
+        error.contains("wrong architecture for resnet50") && error.contains("they fit resnet18"),
+        "{error}"
+    );
 }
