@@ -2,7 +2,12 @@
 
 pub mod backbone;
 pub mod backend;
+pub mod data;
+pub mod detector;
 pub mod files;
 pub mod head;
+pub mod metrics;
 pub mod rect;
+pub mod settings;
 pub mod tensor;
+pub mod training;

@@ -206,7 +206,7 @@ pub enum CachePrecision {
 }
 
 /// A tensor that lives on a device.
-pub trait DeviceTensor: Send + Sync {
+pub trait DeviceTensor: std::fmt::Debug + Send + Sync {
     /// The extent of every axis, outermost first.
     fn shape(&self) -> &[usize];
 }
@@ -218,9 +218,9 @@ pub trait Backend: Send + Sync {
     /// A tensor on the device.
     type Tensor: DeviceTensor;
     /// Convolution weights prepared for the device.
-    type Convolution: Send + Sync;
+    type Convolution: std::fmt::Debug + Send + Sync;
     /// The features of all training images, kept where the device reads them fastest.
-    type FeatureCache: Send + Sync;
+    type FeatureCache: std::fmt::Debug + Send + Sync;
 
     /// The device in words, for reports.
     fn description(&self) -> String;

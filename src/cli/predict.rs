@@ -67,7 +67,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
     #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
-    region: Option<crate::data::Rect>,
+    region: Option<crate::rect::Rect>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inspected: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,9 @@
 //! From a score and a map to a verdict and a place.
 
 use super::Thresholds;
-use crate::data::{Geometry, Rect};
+use crate::data::Geometry;
 use crate::metrics::regions;
+use crate::rect::Rect;
 
 /// What the detector says of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -28,10 +28,7 @@ enum Storage {
     },
     /// An unnamed file: written with `write`, which reports a full disk (a mapped write would be killed by it), and
     /// mapped for reading when complete.
-    Writing {
-        file: File,
-        written: u64,
-    },
+    Writing { file: File },
     Mapped(Mmap),
 }
 
