@@ -1,0 +1,26 @@
+//! From files to network input: folder layouts, decoding, resizing, the prefetching loader.
+
+mod convert;
+mod decode;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod geometry;
+mod jpeg;
+mod layout;
+mod list;
+mod loader;
+mod masks;
+mod prefetch;
+mod preprocess;
+pub mod resize;
+mod spelling;
+mod tiff;
+
+pub use decode::{Exif, MAX_PIXELS, decode, decode_mask, load_mask};
+pub use error::DataError;
+pub use geometry::{Geometry, Rect};
+pub use layout::{Category, GOOD_NAMES, PlainFolders, TestImage, discover, from_folders};
+pub use list::list_images;
+pub use loader::{LoadedImage, Loader, LoaderOptions, Sample};
+pub use preprocess::{Fit, Preprocess};
