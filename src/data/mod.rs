@@ -19,7 +19,7 @@ mod tiff;
 
 pub use decode::{Exif, MAX_PIXELS, decode, decode_mask, load_mask};
 pub use error::DataError;
-pub use geometry::{Geometry, Rect};
+pub use geometry::Geometry;
 pub use layout::{Category, GOOD_NAMES, PlainFolders, TestImage, discover, from_folders};
 pub use list::list_images;
 pub use loader::{LoadedImage, Loader, LoaderOptions, Sample};
