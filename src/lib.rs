@@ -2,12 +2,14 @@
 
 pub mod backbone;
 pub mod backend;
+pub mod cli;
 pub mod data;
 pub mod detector;
 pub mod files;
 pub mod head;
 pub mod metrics;
 pub mod rect;
+pub mod report;
 pub mod settings;
 pub mod tensor;
 pub mod training;

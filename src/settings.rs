@@ -126,7 +126,11 @@ impl Settings {
     pub fn validate(&self) -> Result<(), InvalidSettings> {
         let training = &self.training;
         let positive = |name, value: f64| {
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(InvalidSettings::NotPositive { name, value }) }
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(InvalidSettings::NotPositive { name, value })
+            }
         };
         positive("epochs", f64::from(training.epochs))?;
         positive("batch", training.batch as f64)?;

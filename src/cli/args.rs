@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Which images.
 #[derive(Args, Clone, Debug, Default)]
-pub struct DataArgs {
+pub(super) struct DataArgs {
     /// A folder in MVTec AD's layout: many categories, or one. Without it: the built-in synthetic demo set.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["train_good", "test_good", "test_bad", "masks"])]
     pub data: Option<PathBuf>,
@@ -39,14 +39,14 @@ pub struct DataArgs {
 
 impl DataArgs {
     /// Whether orientation tags count.
-    pub fn exif(&self) -> Exif {
+    pub(super) fn exif(&self) -> Exif {
         if self.ignore_exif { Exif::Ignore } else { Exif::Apply }
     }
 }
 
 /// Which backbone.
 #[derive(Args, Clone, Debug, Default)]
-pub struct BackboneArgs {
+pub(super) struct BackboneArgs {
     /// Backbone by torchvision's name, or `auto`: wide_resnet50_2 where its weights are installed, else the small
     /// one inside this program.
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -59,7 +59,7 @@ pub struct BackboneArgs {
 
 /// Where to compute.
 #[derive(Args, Clone, Debug)]
-pub struct DeviceArgs {
+pub(super) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -73,7 +73,7 @@ pub struct DeviceArgs {
 
 /// A preset by its name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PresetName {
+pub(super) enum PresetName {
     /// What the paper describes.
     Paper,
     /// What the authors' repository runs.
@@ -82,7 +82,7 @@ pub enum PresetName {
 
 /// How an image becomes the network's input.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum FitName {
+pub(super) enum FitName {
     /// Resize the shorter side, cut out the centre (the paper); borders are not inspected.
     Crop,
     /// Resize the whole image to the network's size; nothing is lost.
@@ -91,7 +91,7 @@ pub enum FitName {
 
 /// How levels are joined.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum AggregationName {
+pub(super) enum AggregationName {
     /// The paper.
     Mean,
     /// The authors' code.
@@ -100,7 +100,7 @@ pub enum AggregationName {
 
 /// The adaptor.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum AdaptorName {
+pub(super) enum AdaptorName {
     /// One linear layer.
     Linear,
     /// Linear, then LeakyReLU.
@@ -111,7 +111,7 @@ pub enum AdaptorName {
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LossName {
+pub(super) enum LossName {
     /// The paper.
     TruncatedL1,
     /// The alternative of its Table 3.
@@ -120,7 +120,7 @@ pub enum LossName {
 
 /// Settings that shape a model; each overrides the preset's value.
 #[derive(Args, Clone, Debug)]
-pub struct SettingsArgs {
+pub(super) struct SettingsArgs {
     /// Starting values of all settings.
     #[arg(long, value_enum, default_value = "paper")]
     pub preset: PresetName,
@@ -167,7 +167,7 @@ pub struct SettingsArgs {
 
 impl SettingsArgs {
     /// The preset with every given flag applied.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let mut settings = Settings::preset(match self.preset {
             PresetName::Paper => Preset::Paper,
             PresetName::Official => Preset::Official,
@@ -239,7 +239,7 @@ impl From<CacheName> for CachePrecision {
 }
 
 /// Reads a number of bytes such as `4GiB`, `500MB` or `1073741824`.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match &text[digits.len()..] {
         "" | "B" => 1,
@@ -251,7 +251,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "GiB" | "G" => 1 << 30,
         unit => return Err(format!("`{unit}` is no unit of size; write 500MB or 4GiB")),
     };
-    let number: u64 = digits.trim().parse().map_err(|_| format!("`{text}` is no size; write 500MB or 4GiB"))?;
+    let number: u64 =
+        digits.trim().parse().map_err(|_| format!("`{text}` is no size; write 500MB or 4GiB"))?;
     number.checked_mul(factor).ok_or_else(|| format!("{text} is more than can be counted"))
 }
 

@@ -9,7 +9,7 @@ use anyhow::bail;
 use std::path::Path;
 
 /// A backbone's weights, checked and identified.
-pub struct ResolvedBackbone {
+pub(super) struct ResolvedBackbone {
     /// The weights.
     pub weights: StateDict,
     /// Architecture and hash.
@@ -21,7 +21,7 @@ pub struct ResolvedBackbone {
 
 impl ResolvedBackbone {
     /// The tensors up to the deepest level used: what a bundled model carries.
-    pub fn used_tensors(&self) -> HeadTensors {
+    pub(super) fn used_tensors(&self) -> HeadTensors {
         self.identity
             .architecture
             .parameters(self.deepest_level)
@@ -32,7 +32,7 @@ impl ResolvedBackbone {
 }
 
 /// Resolves `--backbone` (a name or `auto`) and `--weights`.
-pub fn resolve_backbone(
+pub(super) fn resolve_backbone(
     backbone: &str,
     weights: Option<&str>,
     deepest_level: usize,
@@ -58,7 +58,7 @@ pub fn resolve_backbone(
 
 /// Reads a model and builds its detector, with the backbone from inside the model, from `weights`, or from where the
 /// model says.
-pub fn load_detector<B: Backend<Scalar = f32>>(
+pub(super) fn load_detector<B: Backend<Scalar = f32>>(
     backend: &B,
     path: &Path,
     weights: Option<&str>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(super) enum Verbosity {
     /// Warnings and errors.
     Quiet,
     /// Progress and what was decided.
@@ -21,43 +21,45 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The stderr of one command.
 #[derive(Debug)]
-pub struct Console {
+pub(super) struct Console {
     verbosity: Verbosity,
     terminal: bool,
 }
 
 impl Console {
     /// A console of the given verbosity.
-    pub fn new(verbosity: Verbosity) -> Self {
+    pub(super) fn new(verbosity: Verbosity) -> Self {
         Self { verbosity, terminal: std::io::stderr().is_terminal() }
     }
 
     /// A message for everyone who did not ask for quiet.
-    pub fn say(&self, message: impl Display) {
+    pub(super) fn say(&self, message: impl Display) {
         if self.verbosity >= Verbosity::Normal {
             write_line(&message);
         }
     }
 
     /// A message for `-v`.
-    pub fn detail(&self, message: impl Display) {
+    pub(super) fn detail(&self, message: impl Display) {
         if self.verbosity >= Verbosity::Verbose {
             write_line(&message);
         }
     }
 
     /// Something the user should act on; never silenced.
-    pub fn warn(&self, message: impl Display) {
+    pub(super) fn warn(&self, message: impl Display) {
         write_line(&format_args!("warning: {message}"));
     }
 
     /// A task of `steps` steps under a bar with an ETA; lines now and then where stderr is no terminal.
-    pub fn task(&self, name: &str, steps: u64) -> Task<'_> {
+    pub(super) fn task(&self, name: &str, steps: u64) -> Task<'_> {
         let shown = self.terminal && self.verbosity >= Verbosity::Normal;
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let template = "{prefix}  {bar:30} {pos}/{len}  {msg}  {eta} left";
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         bar.set_prefix(name.to_owned());
         Task { console: self, bar, name: name.to_owned(), start: Instant::now(), logged: Instant::now() }
     }
@@ -69,7 +71,7 @@ fn write_line(message: &dyn Display) {
 }
 
 /// Work in progress; its bar disappears when it is dropped.
-pub struct Task<'a> {
+pub(super) struct Task<'a> {
     console: &'a Console,
     bar: ProgressBar,
     name: String,
@@ -79,7 +81,7 @@ pub struct Task<'a> {
 
 impl Task<'_> {
     /// Sets how far the work has come, and a message beside the bar.
-    pub fn set(&mut self, position: u64, message: impl Into<String>) {
+    pub(super) fn set(&mut self, position: u64, message: impl Into<String>) {
         self.bar.set_position(position);
         let message: String = message.into();
         if !self.console.terminal && self.logged.elapsed() >= LOG_INTERVAL {
@@ -93,7 +95,7 @@ impl Task<'_> {
     }
 
     /// A warning that does not tear the bar.
-    pub fn warn(&self, message: impl Display) {
+    pub(super) fn warn(&self, message: impl Display) {
         self.bar.suspend(|| self.console.warn(message));
     }
 }

@@ -10,7 +10,7 @@ use anyhow::bail;
 ///
 /// # Errors
 /// [`Environment`] for a device or an arithmetic that is not there: never a silent other one.
-pub fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Cpu<f32>> {
+pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Cpu<f32>> {
     match args.device.as_str() {
         "auto" | "cpu" => {}
         name if name == "cuda" || name.starts_with("cuda:") => {
@@ -23,7 +23,9 @@ pub fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Cpu<f32>> {
     match args.precision.as_str() {
         "f32" => {}
         name @ ("tf32" | "f16" | "bf16") => {
-            bail!(Environment(format!("--precision {name}: the CPU computes in f32 only; use --precision f32")))
+            bail!(Environment(format!(
+                "--precision {name}: the CPU computes in f32 only; use --precision f32"
+            )))
         }
         other => bail!("--precision {other}: there is no such arithmetic; use f32"),
     }

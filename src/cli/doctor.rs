@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// `doctor`.
 #[derive(Args, Clone, Debug)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -23,7 +23,7 @@ struct Finding {
 }
 
 /// Runs the verb.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     let findings = vec![program(), cpu(), cuda(), weights()?, cache()];
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);

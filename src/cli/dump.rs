@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// `dump`.
 #[derive(Args, Clone, Debug)]
-pub struct DumpArgs {
+pub(super) struct DumpArgs {
     /// The images; they form one batch.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -42,7 +42,7 @@ pub struct DumpArgs {
 }
 
 /// Runs the verb.
-pub fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome> {
     let backend = device::open(&args.device, console)?;
     let mut tensors = HeadTensors::new();
     match &args.model {

@@ -6,18 +6,21 @@ use crate::backend::Backend;
 use crate::data::{Category, Geometry, Loader, LoaderOptions, Sample, TestImage, load_mask};
 use crate::detector::{Detection, Detector, ModelMetadata, region, verdict};
 use crate::metrics::{self, MetricError, PixelMap, Ranking};
-use crate::report::{
-    self, CategoryResult, ColorScale, ImageKind, ImageScore, Overlay, ScoreMap, map_path, write_map,
-};
+use crate::report::colormap::{ColorScale, median};
+use crate::report::geometry::ScoreMap;
+use crate::report::maps::{map_path, write_map};
+use crate::report::overlay::{self, Overlay};
+use crate::report::results::CategoryResult;
+use crate::report::scores::{ImageKind, ImageScore, Verdict};
 use anyhow::Context;
 use image::GrayImage;
 use std::path::{Path, PathBuf};
 
 /// Images that pass the detector together.
-pub const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 
 /// What is needed to score a category's test images.
-pub struct Evaluation<'a> {
+pub(super) struct Evaluation<'a> {
     /// The run folder pictures go to.
     pub folder: &'a RunFolder,
     /// The category.
@@ -31,7 +34,7 @@ pub struct Evaluation<'a> {
 }
 
 /// The scores of a test set, and what could not be scored.
-pub struct Evaluated {
+pub(super) struct Evaluated {
     /// Metrics and counts; the training's fields are empty.
     pub result: CategoryResult,
     /// A line an image.
@@ -42,7 +45,7 @@ pub struct Evaluated {
 
 impl Evaluation<'_> {
     /// Scores every test image of the category.
-    pub fn run<B: Backend<Scalar = f32>>(
+    pub(super) fn run<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
         detector: &Detector<B>,
@@ -136,7 +139,7 @@ impl Evaluation<'_> {
         if let Some(original) = &sample.original {
             let path = self.overlay_path(test);
             let name = format!("{}/{}", test.kind, file_name(&test.path));
-            let picture = report::render(&Overlay {
+            let picture = overlay::render(&Overlay {
                 name: &name,
                 image: original,
                 map: ScoreMap::new(&original_map, width, height),
@@ -187,7 +190,6 @@ impl Evaluation<'_> {
                 scores.iter().filter(|line| line.kind == kind && line.verdict == Some(verdict)).count()
             })
         };
-        use crate::detector::Verdict;
         let result = CategoryResult {
             category: self.category.name.clone(),
             seed: self.model.seed,
@@ -283,10 +285,10 @@ impl Collected {
 
 /// Colours that mean the same in every image: from the level of good material to the threshold and beyond. A model
 /// without calibration has neither, so each image gets its own range.
-pub fn color_scale(model: &ModelMetadata, map: &[f32]) -> ColorScale {
+pub(super) fn color_scale(model: &ModelMetadata, map: &[f32]) -> ColorScale {
     let typical = model.calibration.as_ref().and_then(|calibration| {
         let mut medians = calibration.held_out.map_medians.clone();
-        report::median(&mut medians)
+        median(&mut medians)
     });
     match (typical, model.thresholds.map) {
         (Some(typical), Some(threshold)) if threshold > typical => ColorScale::new(typical, threshold),
@@ -295,7 +297,7 @@ pub fn color_scale(model: &ModelMetadata, map: &[f32]) -> ColorScale {
 }
 
 /// Writes a picture as JPEG, whole or not at all.
-pub fn save_picture(picture: &image::RgbImage, path: &Path) -> anyhow::Result<()> {
+pub(super) fn save_picture(picture: &image::RgbImage, path: &Path) -> anyhow::Result<()> {
     crate::files::write_whole(path, |out| {
         let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(out, 90);
         encoder.encode_image(picture).map_err(std::io::Error::other)
@@ -304,7 +306,7 @@ pub fn save_picture(picture: &image::RgbImage, path: &Path) -> anyhow::Result<()
 }
 
 /// `path` relative to `root`, or whole where it lies elsewhere, for files that are read by people and programs.
-pub fn relative(path: &Path, root: &Path) -> String {
+pub(super) fn relative(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }
 

@@ -19,7 +19,6 @@ mod threshold;
 mod train;
 mod weights;
 
-use crate::backbone::weights::WeightsError;
 use clap::{ArgAction, Parser, Subcommand};
 use console::{Console, Verbosity};
 use std::io::Write;

@@ -8,7 +8,9 @@ use super::{Outcome, device};
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader, LoaderOptions, list_images};
 use crate::detector::{Detection, Detector, ModelMetadata, Verdict, region, verdict};
-use crate::report::{self, Overlay, ScoreMap, write_map};
+use crate::report::geometry::ScoreMap;
+use crate::report::maps::write_map;
+use crate::report::overlay::{self, Overlay};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// `predict`.
 #[derive(Args, Clone, Debug)]
-pub struct PredictArgs {
+pub(super) struct PredictArgs {
     /// The model file.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
@@ -79,7 +81,7 @@ struct Line<'a> {
 }
 
 /// Runs the verb.
-pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
     if args.batch == 0 {
         bail!("--batch 0: at least one image passes the network at a time");
     }
@@ -92,7 +94,10 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
         model.metadata.thresholds.image = Some(threshold);
     }
     if model.metadata.thresholds.image.is_none() {
-        let cure = format!("give one with --threshold, or store one with `simplenet threshold --model {} --set`", args.model.display());
+        let cure = format!(
+            "give one with --threshold, or store one with `simplenet threshold --model {} --set`",
+            args.model.display()
+        );
         if args.fail_on_defect {
             bail!("--fail-on-defect needs a threshold, and the model has none; {cure}");
         }
@@ -131,12 +136,14 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
 /// Paths from stdin, one a line or NUL-terminated, as they arrive; any bytes but the separator.
 fn stdin_paths(null: bool) -> impl Iterator<Item = PathBuf> + Send + 'static {
     let separator = if null { 0 } else { b'\n' };
-    std::io::BufReader::new(std::io::stdin()).split(separator).map_while(Result::ok).filter_map(move |mut bytes| {
-        if !null && bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-        (!bytes.is_empty()).then(|| path_of(bytes))
-    })
+    std::io::BufReader::new(std::io::stdin()).split(separator).map_while(Result::ok).filter_map(
+        move |mut bytes| {
+            if !null && bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+            (!bytes.is_empty()).then(|| path_of(bytes))
+        },
+    )
 }
 
 #[cfg(unix)]
@@ -220,8 +227,11 @@ impl Prediction<'_> {
         detector: &Detector<B>,
         batch: &mut Vec<LoadedImage>,
     ) -> anyhow::Result<()> {
-        let inputs: Vec<_> =
-            batch.iter().filter_map(|loaded| loaded.result.as_ref().ok()).map(|sample| &sample.input).collect();
+        let inputs: Vec<_> = batch
+            .iter()
+            .filter_map(|loaded| loaded.result.as_ref().ok())
+            .map(|sample| &sample.input)
+            .collect();
         let detections = if inputs.is_empty() { Vec::new() } else { detector.detect(backend, &inputs)? };
         let mut detections = detections.into_iter();
         let mut out = std::io::stdout().lock();
@@ -287,10 +297,10 @@ impl Prediction<'_> {
             }
             None => None,
         };
-        let overlay = match (&self.args.overlays, &sample.original) {
+        let picture = match (&self.args.overlays, &sample.original) {
             (Some(folder), Some(original)) => {
                 let path = output(folder, ".jpg");
-                let picture = report::render(&Overlay {
+                let picture = overlay::render(&Overlay {
                     name: &loaded.path.file_name().unwrap_or_default().to_string_lossy(),
                     image: original,
                     map: ScoreMap::new(&original_map, width, height),
@@ -316,7 +326,7 @@ impl Prediction<'_> {
             verdict,
             region,
             inspected: Some(geometry.inspected_fraction()),
-            overlay: overlay.as_deref(),
+            overlay: picture.as_deref(),
             map: map.as_deref(),
             error: None,
         })?)

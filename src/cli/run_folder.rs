@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Where images come from, with absolute paths.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum DataSource {
+pub(super) enum DataSource {
     /// The built-in synthetic set.
     Demo(PathBuf),
     /// A folder in MVTec AD's layout.
@@ -39,7 +39,7 @@ pub enum DataSource {
 
 impl DataSource {
     /// What the flags say; the demo set, written to the cache folder if need be, where they say nothing.
-    pub fn from_args(args: &DataArgs) -> anyhow::Result<Self> {
+    pub(super) fn from_args(args: &DataArgs) -> anyhow::Result<Self> {
         let absolute = |path: &Path| {
             std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
         };
@@ -59,7 +59,7 @@ impl DataSource {
     }
 
     /// The categories with their images.
-    pub fn categories(&self) -> anyhow::Result<Vec<Category>> {
+    pub(super) fn categories(&self) -> anyhow::Result<Vec<Category>> {
         Ok(match self {
             Self::Demo(root) => discover(root, &[])?,
             Self::Tree { root, categories } => discover(root, categories)?,
@@ -84,7 +84,7 @@ impl DataSource {
     }
 
     /// Whether these are the program's own synthetic images.
-    pub fn is_synthetic(&self) -> bool {
+    pub(super) fn is_synthetic(&self) -> bool {
         match self {
             Self::Demo(_) => true,
             Self::Tree { root, .. } => demo::is_demo(root),
@@ -93,7 +93,7 @@ impl DataSource {
     }
 
     /// The source in words.
-    pub fn description(&self) -> String {
+    pub(super) fn description(&self) -> String {
         match self {
             Self::Demo(_) => "the built-in synthetic demo set".to_owned(),
             Self::Tree { root, .. } => root.display().to_string(),
@@ -104,7 +104,7 @@ impl DataSource {
 
 /// Everything that decides what a run computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunSpec {
+pub(super) struct RunSpec {
     /// Where images come from.
     pub data: DataSource,
     /// Whether EXIF orientation is ignored.
@@ -133,7 +133,7 @@ pub struct RunSpec {
 
 /// What an evaluation measures and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EvaluationSpec {
+pub(super) struct EvaluationSpec {
     /// Whether overlays are written.
     pub overlays: bool,
     /// Whether float TIFF maps are written.
@@ -144,7 +144,7 @@ pub struct EvaluationSpec {
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunRecord {
+pub(super) struct RunRecord {
     /// Version of the program.
     pub version: String,
     /// The command line.
@@ -165,17 +165,17 @@ pub struct RunRecord {
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
-pub struct RunFolder {
+pub(super) struct RunFolder {
     root: PathBuf,
 }
 
 impl RunFolder {
     /// Makes a folder for a new run: `given`, or `runs/<date-time>`.
-    pub fn create(given: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn create(given: Option<&Path>) -> anyhow::Result<Self> {
         let root = match given {
             Some(root) => root.to_owned(),
             None => {
-                let stamp = jiff::Zoned::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
+                let stamp = jiff::ZonedDateTime::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
                 let first = Path::new("runs").join(&stamp);
                 let numbered = (2..).map(|n| Path::new("runs").join(format!("{stamp}-{n}")));
                 std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
@@ -196,7 +196,7 @@ impl RunFolder {
     }
 
     /// The folder of a run that was begun, and its record.
-    pub fn open(root: &Path) -> anyhow::Result<(Self, RunRecord)> {
+    pub(super) fn open(root: &Path) -> anyhow::Result<(Self, RunRecord)> {
         let path = root.join("run.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{} holds no run to continue: cannot read run.json", root.display()))?;
@@ -216,25 +216,25 @@ impl RunFolder {
     }
 
     /// The folder itself.
-    pub fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The folder of one model: `<category>/`, or `<category>/seed-N/` where several seeds run.
-    pub fn model_folder(&self, category: &str, seed: u64, seeds: &[u64]) -> PathBuf {
+    pub(super) fn model_folder(&self, category: &str, seed: u64, seeds: &[u64]) -> PathBuf {
         let folder = self.root.join(category);
         if seeds.len() > 1 { folder.join(format!("seed-{seed}")) } else { folder }
     }
 
     /// Writes a value as indented JSON.
-    pub fn write_json(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(value)?;
         write_whole(&self.root.join(name), |out| out.write_all(text.as_bytes()))?;
         Ok(())
     }
 
     /// How features are cached in this run.
-    pub fn cache_options(&self, spec: &RunSpec) -> FeatureCacheOptions {
+    pub(super) fn cache_options(&self, spec: &RunSpec) -> FeatureCacheOptions {
         FeatureCacheOptions {
             precision: spec.cache_precision,
             limit_bytes: spec.cache_limit,

@@ -13,7 +13,7 @@ use crate::report::table::{self, Style};
 use crate::report::training_log::EpochRecord;
 
 /// Prints the table, writes the page, and says where things are.
-pub fn finish(
+pub(super) fn finish(
     folder: &RunFolder,
     record: &RunRecord,
     results: &Results,
@@ -31,7 +31,8 @@ pub fn finish(
     }
     console.say(format_args!("\nreport     {}", folder.root().join("report.html").display()));
     if let Some(row) = results.rows.first() {
-        let model = folder.model_folder(&row.category, row.seed, &record.spec.seeds).join("model.safetensors");
+        let model =
+            folder.model_folder(&row.category, row.seed, &record.spec.seeds).join("model.safetensors");
         console.say(format_args!("next       simplenet predict --model {} IMAGES", model.display()));
     }
     Ok(Outcome::Success)
@@ -74,7 +75,7 @@ fn collect(folder: &RunFolder, record: &RunRecord, results: &Results) -> anyhow:
         backbone: record.backbone_description.clone(),
         device: record.device.clone(),
         preset: serde_json::to_value(spec.settings.preset)?.as_str().unwrap_or_default().to_owned(),
-        finished: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M").to_string(),
+        finished: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M").to_string(),
         synthetic: record.synthetic_data,
         selected_on_test: false,
         results: results.clone(),

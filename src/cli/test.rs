@@ -10,7 +10,10 @@ use super::{Outcome, device};
 use crate::backend::Backend;
 use crate::data::Category;
 use crate::detector::{Detector, Model};
-use crate::report::{Results, Style, notes, render_table, write_lines};
+use crate::report::jsonl::write_lines;
+use crate::report::metric::Metric;
+use crate::report::results::Results;
+use crate::report::table::{self, Style};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 
 /// `test`.
 #[derive(Args, Clone, Debug)]
-pub struct TestArgs {
+pub(super) struct TestArgs {
     /// Model files; each is tested on the category it was trained for.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     model: Vec<PathBuf>,
@@ -54,7 +57,7 @@ struct TestRecord<'a> {
 }
 
 /// Runs the verb.
-pub fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
     let bounds = args.fail_below.iter().map(|text| parse_bound(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let backend = device::open(&args.device, console)?;
     let source = DataSource::from_args(&args.data)?;
@@ -104,8 +107,8 @@ pub fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&results.rows)?);
     } else {
-        print!("{}", render_table(&results, Style::for_stdout()));
-        notes(&results).iter().for_each(|note| println!("{note}"));
+        print!("{}", table::render(&results, Style::for_stdout()));
+        table::notes(&results).iter().for_each(|note| println!("{note}"));
     }
     console.say(format_args!("results in {}", folder.root().display()));
     let mut outcome = Outcome::Success;
@@ -127,7 +130,10 @@ fn find_category<'a>(categories: &'a [Category], model: &Model) -> anyhow::Resul
     let only = if let [only] = categories { Some(only) } else { None };
     let Some(category) = found.or(only) else {
         let known: Vec<&str> = categories.iter().map(|category| category.name.as_str()).collect();
-        bail!("the model was trained for `{name}`, and the data has {}; give its folder with --data", known.join(", "));
+        bail!(
+            "the model was trained for `{name}`, and the data has {}; give its folder with --data",
+            known.join(", ")
+        );
     };
     if category.test.is_empty() {
         bail!("{} has no test images; `predict` scores any files", category.root.display());
@@ -135,8 +141,7 @@ fn find_category<'a>(categories: &'a [Category], model: &Model) -> anyhow::Resul
     Ok(category)
 }
 
-fn parse_bound(text: &str) -> anyhow::Result<(crate::report::Metric, f64)> {
-    use crate::report::Metric;
+fn parse_bound(text: &str) -> anyhow::Result<(Metric, f64)> {
     let parsed = text.split_once('=').and_then(|(name, value)| {
         let metric = Metric::ALL.into_iter().find(|metric| metric.key() == name.trim())?;
         Some((metric, value.trim().parse().ok()?))

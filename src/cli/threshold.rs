@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// `threshold`.
 #[derive(Args, Clone, Debug)]
-pub struct ThresholdArgs {
+pub(super) struct ThresholdArgs {
     /// The model file; it is changed in place unless --output is given.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
@@ -42,7 +42,7 @@ struct Shown<'a> {
 }
 
 /// Runs the verb.
-pub fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Outcome> {
     let mut model = Model::load(&args.model)?;
     let before = model.metadata.thresholds;
     let held_out = || {
@@ -116,6 +116,9 @@ fn print_words(model: &Model, thresholds: &Thresholds) {
         100.0 * calibration.confidence
     );
     if calibration.is_weak() {
-        println!("{total} held-out images are few: their {} quantile is hardly more than their maximum", calibration.quantile);
+        println!(
+            "{total} held-out images are few: their {} quantile is hardly more than their maximum",
+            calibration.quantile
+        );
     }
 }

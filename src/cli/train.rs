@@ -10,7 +10,9 @@ use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::data::{Category, Exif, LoaderOptions};
 use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
-use crate::report::{CategoryResult, EpochRecord, Results, write_lines};
+use crate::report::jsonl::write_lines;
+use crate::report::results::{CategoryResult, Results};
+use crate::report::training_log::EpochRecord;
 use crate::training::{
     Calibration, CalibrationPlan, Event, Features, ModelTraining, TrainedHead, checkpoint_path,
     extract_features,
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// `train`.
 #[derive(Args, Clone, Debug)]
-pub struct TrainArgs {
+pub(super) struct TrainArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -65,7 +67,7 @@ pub struct TrainArgs {
 
 /// What evaluations write; shared by `train` and `test`.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct EvaluationArgs {
+pub(super) struct EvaluationArgs {
     /// Write no overlays.
     #[arg(long)]
     no_overlays: bool,
@@ -79,7 +81,7 @@ pub struct EvaluationArgs {
 
 /// Where pixel metrics are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GeometryName {
+pub(super) enum GeometryName {
     /// The network's input.
     Network,
     /// The original image.
@@ -88,7 +90,7 @@ pub enum GeometryName {
 
 impl EvaluationArgs {
     /// As it is recorded.
-    pub fn spec(&self) -> EvaluationSpec {
+    pub(super) fn spec(&self) -> EvaluationSpec {
         EvaluationSpec {
             overlays: !self.no_overlays,
             maps: !self.no_maps,
@@ -109,7 +111,7 @@ fn parse_folds(text: &str) -> Result<CalibrationPlan, String> {
 }
 
 /// Runs the verb.
-pub fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome> {
     let backend = device::open(&args.device, console)?;
     let (folder, record, backbone) = match &args.resume {
         Some(root) => {
@@ -136,7 +138,10 @@ pub fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome> {
 }
 
 /// Resolves everything a new run needs, and writes its record.
-fn begin<B: Backend>(args: &TrainArgs, backend: &B) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
+fn begin<B: Backend>(
+    args: &TrainArgs,
+    backend: &B,
+) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
     let settings = args.settings.settings()?;
     let seeds = if args.seeds.is_empty() { vec![args.seed] } else { args.seeds.clone() };
     if seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed)) {
@@ -154,7 +159,7 @@ fn begin<B: Backend>(args: &TrainArgs, backend: &B) -> anyhow::Result<(RunFolder
     let record = RunRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
         device: backend.description(),
         synthetic_data: data.is_synthetic(),
         spec: RunSpec {
@@ -240,7 +245,8 @@ impl Run<'_> {
             }
             let started = std::time::Instant::now();
             if features.is_none() {
-                features = Some((self.features(backend, &extractor, category)?, started.elapsed().as_secs_f64()));
+                features =
+                    Some((self.features(backend, &extractor, category)?, started.elapsed().as_secs_f64()));
             }
             let Some((features, extract_seconds)) = &features else { unreachable!("just computed") };
             let (result, returned) =
@@ -263,9 +269,10 @@ impl Run<'_> {
         let name = format!("{}: features", category.name);
         let mut task = self.console.task(&name, category.train.len() as u64);
         let options = self.folder.cache_options(spec);
-        let features = extract_features(backend, extractor, &category.train, loader, &options, &mut |done| {
-            task.set(done as u64, "");
-        })?;
+        let features =
+            extract_features(backend, extractor, &category.train, loader, &options, &mut |done| {
+                task.set(done as u64, "");
+            })?;
         for (_, error) in &features.skipped {
             task.warn(format_args!("skipped: {error}"));
         }
@@ -369,16 +376,16 @@ impl Run<'_> {
         let log = model_folder.join("training.jsonl");
         let mut current = None;
         let name = |head: usize, heads: usize| {
-            let what = if head + 1 == heads { "training".to_owned() } else { format!("calibration {}", head + 1) };
+            let what =
+                if head + 1 == heads { "training".to_owned() } else { format!("calibration {}", head + 1) };
             let seed = if spec.seeds.len() > 1 { format!(", seed {seed}") } else { String::new() };
             format!("{}{seed}: {what}", category.name)
         };
         let mut message = String::new();
         let trained = training.run(backend, &features.cache, &mut |event: &Event<'_>| {
-            let (head, task) = current
-                .take()
-                .filter(|(head, _)| *head == event.head)
-                .unwrap_or_else(|| (event.head, self.console.task(&name(event.head, event.heads), u64::from(event.steps))));
+            let (head, task) = current.take().filter(|(head, _)| *head == event.head).unwrap_or_else(|| {
+                (event.head, self.console.task(&name(event.head, event.heads), u64::from(event.steps)))
+            });
             let mut task = task;
             if let Some(epoch) = event.epoch {
                 message = format!(
@@ -473,8 +480,7 @@ fn epoch_records(history: &[Vec<crate::training::EpochSummary>]) -> Vec<EpochRec
     let heads = history.len();
     let mut records = Vec::new();
     for (index, epochs) in history.iter().enumerate() {
-        let head =
-            if index + 1 == heads { "final".to_owned() } else { format!("calibration-{}", index + 1) };
+        let head = if index + 1 == heads { "final".to_owned() } else { format!("calibration-{}", index + 1) };
         records.extend(epochs.iter().map(|epoch| EpochRecord {
             head: head.clone(),
             epoch: epoch.epoch,
@@ -482,6 +488,9 @@ fn epoch_records(history: &[Vec<crate::training::EpochSummary>]) -> Vec<EpochRec
             p_plus: epoch.positive,
             p_minus: epoch.negative,
             seconds: epoch.seconds,
+            i_auroc: None,
+            p_auroc: None,
+            selected_on_test: false,
         }));
     }
     records

@@ -3,15 +3,16 @@
 use super::console::Console;
 use super::{Environment, Outcome};
 use crate::backbone::architecture::Architecture;
+use crate::backbone::weights::WeightsError;
+use crate::backbone::weights::fetch::{FetchOptions, fetch};
 use crate::backbone::weights::store::{self, Installed, Status};
-use crate::backbone::weights::{fetch, WeightsError};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// `weights`.
 #[derive(Args, Clone, Debug)]
-pub struct WeightsArgs {
+pub(super) struct WeightsArgs {
     #[command(subcommand)]
     action: Action,
 }
@@ -48,7 +49,7 @@ enum Action {
 }
 
 /// Runs the verb.
-pub fn run(args: &WeightsArgs, console: &Console) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &WeightsArgs, console: &Console) -> anyhow::Result<Outcome> {
     match &args.action {
         Action::List { json } => list(*json),
         Action::Fetch { name } => download(*name, console),
@@ -107,7 +108,8 @@ fn megabytes(bytes: u64) -> String {
 
 fn download(name: Architecture, console: &Console) -> anyhow::Result<Outcome> {
     let mut task = None;
-    let installed = fetch::fetch(&folder()?, name, &fetch::FetchOptions::from_environment()?, &mut |done, total| {
+    let options = FetchOptions::from_environment()?;
+    let installed = fetch(name, &options, &mut |done, total| {
         let total = total.unwrap_or(done);
         let task = task.get_or_insert_with(|| console.task(&format!("fetching {name}"), total));
         task.set(done, format!("{} of {}", megabytes(done), megabytes(total)));
@@ -123,7 +125,8 @@ fn verify(target: &str, json: bool) -> anyhow::Result<Outcome> {
         println!("{}", serde_json::to_string_pretty(&verified)?);
         return Ok(Outcome::Success);
     }
-    let place = verified.path.as_ref().map_or("inside this program".to_owned(), |path| path.display().to_string());
+    let place =
+        verified.path.as_ref().map_or("inside this program".to_owned(), |path| path.display().to_string());
     println!("{place}");
     println!("fits        {}", verified.architecture);
     println!("tensors     SHA-256 {}", verified.hash);
@@ -137,6 +140,6 @@ fn verify(target: &str, json: bool) -> anyhow::Result<Outcome> {
 }
 
 /// Whether an error is about this machine and not about what was typed.
-pub fn is_environment(error: &WeightsError) -> bool {
+pub(super) fn is_environment(error: &WeightsError) -> bool {
     matches!(error, WeightsError::NotInstalled { .. } | WeightsError::NoFolder)
 }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod decode;
+pub mod demo;
 mod error;
 #[cfg(test)]
 mod fixtures;

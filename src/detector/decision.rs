@@ -15,6 +15,15 @@ pub enum Verdict {
     Defect,
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Ok => "OK",
+            Self::Defect => "DEFECT",
+        })
+    }
+}
+
 /// The verdict of an image; none without a threshold. A score that is no number is a defect: it is never passed.
 pub fn verdict(score: f32, thresholds: &Thresholds) -> Option<Verdict> {
     let threshold = thresholds.image?;
@@ -37,7 +46,9 @@ pub fn region(
     let above = |threshold: f32| -> Vec<bool> { map.iter().map(|&value| value > threshold).collect() };
     let largest = |mask: &[bool]| {
         let found = regions(mask, side, side);
-        found.into_iter().max_by_key(|region| (region.area, std::cmp::Reverse((region.rect.y0, region.rect.x0))))
+        found
+            .into_iter()
+            .max_by_key(|region| (region.area, std::cmp::Reverse((region.rect.y0, region.rect.x0))))
     };
     let by_threshold = thresholds.map.and_then(|threshold| largest(&above(threshold)));
     let region = by_threshold.or_else(|| {

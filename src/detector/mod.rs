@@ -147,6 +147,9 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         let features = backend.reshape(features, &[n * h * w, channels]);
         let scores = self.scorer.score(backend, &features)?;
         let maps = scores.maps.data().chunks_exact(self.side * self.side);
-        Ok(maps.zip(scores.image.data()).map(|(map, &score)| Detection { score, map: map.to_vec() }).collect())
+        Ok(maps
+            .zip(scores.image.data())
+            .map(|(map, &score)| Detection { score, map: map.to_vec() })
+            .collect())
     }
 }

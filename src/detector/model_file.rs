@@ -110,8 +110,8 @@ impl Model {
     /// Reads a model and checks that everything it promises is there.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
         let not_a_model = |reason: String| ModelError::NotAModel { path: path.to_owned(), reason };
-        let bytes = std::fs::read(path)
-            .map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
         let (metadata, mut head) = load_tensors(&bytes).map_err(not_a_model)?;
 
         #[derive(Deserialize)]
@@ -128,7 +128,9 @@ impl Model {
 
         let bundled: HeadTensors = head
             .iter()
-            .filter_map(|(name, tensor)| Some((name.strip_prefix(BACKBONE_PREFIX)?.to_owned(), tensor.clone())))
+            .filter_map(|(name, tensor)| {
+                Some((name.strip_prefix(BACKBONE_PREFIX)?.to_owned(), tensor.clone()))
+            })
             .collect();
         head.retain(|name, _| !name.starts_with(BACKBONE_PREFIX));
         for (name, shape) in metadata.head.tensors() {

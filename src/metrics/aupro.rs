@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn perfect_random_and_inverted_maps() {
         let mask: Vec<bool> = (0..100).map(|i| i % 10 < 2).collect();
-        let score = |good: f32, bad: f32| mask.iter().map(|&m| if m { bad } else { good }).collect::<Vec<f32>>();
+        let score =
+            |good: f32, bad: f32| mask.iter().map(|&m| if m { bad } else { good }).collect::<Vec<f32>>();
         assert!((measure(&score(0.0, 1.0), &mask, 10).unwrap() - 1.0).abs() < 1e-12);
         assert_eq!(measure(&score(1.0, 0.0), &mask, 10).unwrap(), 0.0);
         // All scores equal: one straight line, whose mean up to 0.3 is 0.15.

@@ -95,7 +95,8 @@ impl Ranking {
         let sum: f64 = self
             .transitions()
             .map(|(tp, _, step)| {
-                let precision = step.true_positives as f64 / (step.true_positives + step.false_positives) as f64;
+                let precision =
+                    step.true_positives as f64 / (step.true_positives + step.false_positives) as f64;
                 (step.true_positives - tp) as f64 * precision
             })
             .sum();

@@ -62,7 +62,9 @@ impl CalibrationPlan {
             chosen.sort_unstable();
             chosen
         };
-        (0..used.min(parts)).map(|part| Fold { train: pick(part, false), held_out: pick(part, true) }).collect()
+        (0..used.min(parts))
+            .map(|part| Fold { train: pick(part, false), held_out: pick(part, true) })
+            .collect()
     }
 }
 

@@ -9,9 +9,7 @@ mod trainer;
 pub use calibration::{
     CONFIDENCE, Calibration, CalibrationPlan, FEW_IMAGES, FOLDS, Fold, HeldOut, THRESHOLD_QUANTILE,
 };
-pub use checkpoint::{
-    Checkpoint, METADATA_KEY, Progress, checkpoint_path, load_tensors, save_tensors,
-};
+pub use checkpoint::{Checkpoint, METADATA_KEY, Progress, checkpoint_path, load_tensors, save_tensors};
 pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
 pub use trainer::{EpochSummary, HeadTrainer, Position, TrainingPlan};

@@ -15,7 +15,8 @@ pub struct Optimizer<B: Backend> {
 impl<B: Backend> Optimizer<B> {
     /// Zero moments for every parameter of `head`.
     pub fn new(backend: &B, head: &Head<B>, adaptor: AdamRule, discriminator: AdamRule) -> Result<Self> {
-        let zeros = || head.parameters().iter().map(|p| backend.zeros(p.value.shape())).collect::<Result<_>>();
+        let zeros =
+            || head.parameters().iter().map(|p| backend.zeros(p.value.shape())).collect::<Result<_>>();
         let rules =
             head.parameters().iter().map(|p| head.config().rule(p.name, adaptor, discriminator)).collect();
         Ok(Self { first: zeros()?, second: zeros()?, rules, step: 0 })
@@ -27,12 +28,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// One step of every parameter. `gradients` are in the order of the head's parameters.
-    pub fn step(
-        &mut self,
-        backend: &B,
-        head: &mut Head<B>,
-        gradients: &[Option<B::Tensor>],
-    ) -> Result<()> {
+    pub fn step(&mut self, backend: &B, head: &mut Head<B>, gradients: &[Option<B::Tensor>]) -> Result<()> {
         self.step += 1;
         let mut slots: Vec<AdamSlot<'_, B::Tensor>> = head
             .parameters_mut()
@@ -42,9 +38,9 @@ impl<B: Backend> Optimizer<B> {
             .zip(&self.rules)
             .map(|(((parameter, gradient), (first_moment, second_moment)), &rule)| AdamSlot {
                 parameter: &mut parameter.value,
-                gradient: gradient
-                    .as_ref()
-                    .unwrap_or_else(|| unreachable!("every parameter is on the tape, so each has a gradient")),
+                gradient: gradient.as_ref().unwrap_or_else(|| {
+                    unreachable!("every parameter is on the tape, so each has a gradient")
+                }),
                 first_moment,
                 second_moment,
                 rule,

@@ -3,9 +3,7 @@
 use super::TrainingError;
 use super::optimizer::Optimizer;
 use crate::backend::philox::{Philox, Stream};
-use crate::backend::{
-    Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
-};
+use crate::backend::{Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS};
 use crate::head::{Head, HeadTensors};
 use crate::settings::TrainingSettings;
 use crate::tensor::{Scalar, Tensor};

@@ -28,7 +28,9 @@ enum Storage {
     },
     /// An unnamed file: written with `write`, which reports a full disk (a mapped write would be killed by it), and
     /// mapped for reading when complete.
-    Writing { file: File },
+    Writing {
+        file: File,
+    },
     Mapped(Mmap),
 }
 
@@ -100,7 +102,8 @@ impl CpuFeatureCache {
     fn append_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.storage {
             Storage::Memory { words, filled } => {
-                bytemuck::must_cast_slice_mut::<u64, u8>(words)[*filled..][..bytes.len()].copy_from_slice(bytes);
+                bytemuck::must_cast_slice_mut::<u64, u8>(words)[*filled..][..bytes.len()]
+                    .copy_from_slice(bytes);
                 *filled += bytes.len();
                 Ok(())
             }
@@ -122,9 +125,7 @@ impl CpuFeatureCache {
 
     fn bytes(&self) -> &[u8] {
         match &self.storage {
-            Storage::Memory { words, filled } => {
-                &bytemuck::must_cast_slice::<u64, u8>(words)[..*filled]
-            }
+            Storage::Memory { words, filled } => &bytemuck::must_cast_slice::<u64, u8>(words)[..*filled],
             Storage::Writing { .. } => panic!("the cache is read when it is finished"),
             Storage::Mapped(map) => map,
         }
