@@ -5,7 +5,7 @@ use super::run_folder::{EvaluationSpec, RunFolder};
 use crate::backend::Backend;
 use crate::data::{Category, Geometry, Loader, LoaderOptions, Sample, TestImage, load_mask};
 use crate::detector::{Detection, Detector, ModelMetadata, region, verdict};
-use crate::metrics::{self, MetricError, PixelMap, Ranking};
+use crate::metrics::{self, AUPRO_FPR_LIMIT, LabelledMap, MetricError, Ranking};
 use crate::report::colormap::{ColorScale, median};
 use crate::report::geometry::ScoreMap;
 use crate::report::maps::{map_path, write_map};
@@ -174,16 +174,11 @@ impl Evaluation<'_> {
         let thresholds = &self.model.thresholds;
         let image_scores: Vec<f32> = scores.iter().map(|line| line.score).collect();
         let defective: Vec<bool> = scores.iter().map(|line| line.kind == ImageKind::Defective).collect();
-        let image = ranking(&image_scores, &defective)?;
+        let image = present(Ranking::new(&image_scores, &defective))?;
 
-        let pixel_scores: Vec<f32> = maps.iter().flat_map(|map| map.scores.iter().copied()).collect();
-        let labels: Vec<bool> = maps.iter().flat_map(|map| map.mask.iter().copied()).collect();
-        // Without a single mask there are no pixel metrics; good images alone say nothing.
-        let pixel = ranking(&pixel_scores, &labels)?;
-        let aupro = match pixel {
-            Some(_) => Some(metrics::aupro(&maps.iter().map(Map::view).collect::<Vec<_>>(), 0.3)?),
-            None => None,
-        };
+        let views = maps.iter().map(Map::view).collect::<Result<Vec<_>, _>>()?;
+        // Without a single mask there are no pixel metrics: good images alone say nothing.
+        let pixel = present(metrics::pixel_metrics(&views, AUPRO_FPR_LIMIT))?;
 
         let count = |kind, verdict| {
             thresholds.image.map(|_| {
@@ -196,10 +191,10 @@ impl Evaluation<'_> {
             i_auroc: image.as_ref().map(Ranking::auroc),
             i_ap: image.as_ref().map(Ranking::average_precision),
             i_f1max: image.as_ref().map(|ranking| ranking.f1_max().f1),
-            p_auroc: pixel.as_ref().map(Ranking::auroc),
-            p_ap: pixel.as_ref().map(Ranking::average_precision),
-            p_f1max: pixel.as_ref().map(|ranking| ranking.f1_max().f1),
-            aupro,
+            p_auroc: pixel.as_ref().map(|pixel| pixel.auroc),
+            p_ap: pixel.as_ref().map(|pixel| pixel.average_precision),
+            p_f1max: pixel.as_ref().map(|pixel| pixel.f1_max.f1),
+            aupro: pixel.as_ref().map(|pixel| pixel.aupro),
             train_images: self.model.train_images,
             held_out_images: self.model.calibration.as_ref().map_or(0, |c| c.held_out.scores.len()),
             test_good: defective.iter().filter(|&&defective| !defective).count(),
@@ -218,11 +213,10 @@ impl Evaluation<'_> {
     }
 }
 
-/// Scores and labels sorted for every ranking metric; `None` where only one class is present, which is a fact about
-/// the test set and no error.
-fn ranking(scores: &[f32], labels: &[bool]) -> anyhow::Result<Option<Ranking>> {
-    match Ranking::new(scores, labels) {
-        Ok(ranking) => Ok(Some(ranking)),
+/// `None` where only one class is present, which is a fact about the test set and no error.
+fn present<T>(metric: Result<T, MetricError>) -> anyhow::Result<Option<T>> {
+    match metric {
+        Ok(metric) => Ok(Some(metric)),
         Err(MetricError::OnlyOneClass { .. } | MetricError::Empty) => Ok(None),
         Err(error) => Err(error).context("the test set cannot be measured"),
     }
@@ -247,8 +241,8 @@ struct Map {
 }
 
 impl Map {
-    fn view(&self) -> PixelMap<'_> {
-        PixelMap { scores: &self.scores, mask: &self.mask, width: self.width, height: self.height }
+    fn view(&self) -> Result<LabelledMap<'_>, MetricError> {
+        LabelledMap::new(&self.scores, &self.mask, self.width, self.height)
     }
 }
 

@@ -101,10 +101,10 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Takes the thresholds from held-out scores at `at`; `None` if there are no scores.
+    /// Takes the thresholds from held-out scores at `at`; `None` if there are no scores, or one is not finite.
     pub fn new(plan: CalibrationPlan, held_out: HeldOut, at: f64) -> Option<Self> {
-        let image_threshold = quantile(&held_out.scores, at)? as f32;
-        let map_threshold = quantile(&held_out.map_maxima, at)? as f32;
+        let image_threshold = quantile(&held_out.scores, at).ok()? as f32;
+        let map_threshold = quantile(&held_out.map_maxima, at).ok()? as f32;
         let rejected = held_out.scores.iter().filter(|&&score| score > image_threshold).count();
         let total = held_out.scores.len();
         Some(Self {
