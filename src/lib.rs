@@ -1,5 +1,6 @@
 //! SimpleNet (CVPR 2023): visual anomaly detection that learns from good images only.
 
 pub mod backend;
+pub mod data;
 pub mod files;
 pub mod tensor;

@@ -1,0 +1,3 @@
+//! Image folders, decoding and the built-in demo set.
+
+pub mod demo;
