@@ -154,7 +154,7 @@ fn regions_equal_scipy() {
         let boxes: Vec<[u32; 5]> = found
             .regions()
             .iter()
-            .map(|region| [region.area, region.x0, region.y0, region.x1, region.y1])
+            .map(|region| [region.area, region.rect.x0, region.rect.y0, region.rect.x1, region.rect.y1])
             .collect();
         assert_eq!(boxes, case.boxes, "{}", case.name);
     }

@@ -45,16 +45,15 @@ impl Camera {
     pub(super) fn photograph(&self, scene: &impl Scene) -> Vec<u8> {
         let rows: Vec<Vec<Light>> = (0..2 * SIZE + 2).map(|row| self.sample_row(scene, row)).collect();
         let mut pixels = Vec::with_capacity(SIZE * SIZE * 3);
-        for y in 0..SIZE {
-            for x in 0..SIZE {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|k| rows[2 * y + k][x]);
-                let grain = self.grain(y * SIZE + x);
-                for channel in 0..3 {
-                    let light = (a[channel] + d[channel] + 3.0 * (b[channel] + c[channel])) / 8.0;
-                    let light = light * self.gain[channel] * self.lamp(x, y);
-                    let tone = 255.0 * light.clamp(0.0, 1.0).sqrt() + grain[channel];
-                    pixels.push((tone + 0.5).floor() as u8);
-                }
+        for pixel in 0..SIZE * SIZE {
+            let (x, y) = (pixel % SIZE, pixel / SIZE);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|k| rows[2 * y + k][x]);
+            let (lamp, grain) = (self.lamp(x, y), self.grain(pixel));
+            for channel in 0..3 {
+                let light = (a[channel] + d[channel] + 3.0 * (b[channel] + c[channel])) / 8.0;
+                let light = light * self.gain[channel] * lamp;
+                let tone = 255.0 * light.clamp(0.0, 1.0).sqrt() + grain[channel];
+                pixels.push((tone + 0.5).floor() as u8);
             }
         }
         pixels

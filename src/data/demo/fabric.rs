@@ -127,9 +127,9 @@ impl Fabric {
         let local = (at - centre).in_frame(axis);
         let reach = (1.0 - (local.x / half_length) * (local.x / half_length)).max(0.0);
         // The opening wavers, as a hand does.
-        let waver = 1.6 * self.field.at(80, local.x / 9.0, 0.5) * reach;
+        let waver = 1.6 * self.field.at(12, local.x / 9.0, 0.5) * reach;
         let across = local.y - waver;
-        let opening = half_width * reach * (1.0 + 0.3 * self.field.at(81, local.x / 5.0, 0.5));
+        let opening = half_width * reach * (1.0 + 0.3 * self.field.at(13, local.x / 5.0, 0.5));
         let beyond = across.abs() - opening;
         let side = across.signum();
         if beyond > 0.0 {
@@ -140,7 +140,7 @@ impl Fabric {
             let curl =
                 (axis.perpendicular() * side).dot(self.light) * reach.sqrt() * bell(beyond, 0.7 * half_width);
             let fuzz =
-                self.field.at(82, local.x * 1.1, across * 0.9).max(0.0) * bell(beyond, 1.5) * reach.sqrt();
+                self.field.at(14, local.x * 1.1, across * 0.9).max(0.0) * bell(beyond, 1.5) * reach.sqrt();
             return blend(scaled(self.cloth(rest), 1.0 - 0.9 * curl), scaled(WEFT, 0.85), fuzz);
         }
         // Below: what lies under the cloth, in shadow, crossed by loose fibres.
@@ -149,8 +149,8 @@ impl Fabric {
             let length = 0.55 + 0.45 * self.field.at(layer + 1, local.x * 0.9, side);
             smoothstep(0.35, 0.6, strand) * smoothstep(length, length - 0.3, -beyond / opening.max(0.5))
         };
-        let shadow = scaled(GAP, 1.0 + 0.8 * self.field.at(85, local.x / 2.0, across / 2.0));
-        blend(shadow, scaled(WEFT, 0.62), fibre(83, 0.4).max(fibre(86, -0.7)))
+        let shadow = scaled(GAP, 1.0 + 0.8 * self.field.at(19, local.x / 2.0, across / 2.0));
+        blend(shadow, scaled(WEFT, 0.62), fibre(15, 0.4).max(fibre(17, -0.7)))
     }
 }
 
@@ -173,7 +173,7 @@ impl Scene for Fabric {
                 let soaked = smoothstep(1.12, 0.88, level);
                 let rim = 0.3 * bell(level - 0.9, 0.12);
                 let taken =
-                    soaked * strength * (0.72 + rim + 0.15 * self.field.cloud(90, at.x / 8.0, at.y / 8.0));
+                    soaked * strength * (0.72 + rim + 0.15 * self.field.cloud(26, at.x / 8.0, at.y / 8.0));
                 let cloth = self.cloth(at);
                 blend(cloth, [0, 1, 2].map(|i| cloth[i] * dye[i]), taken.clamp(0.0, 1.0))
             }

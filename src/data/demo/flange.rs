@@ -50,17 +50,16 @@ struct Spot {
 }
 
 /// What can be wrong with the part. Places are in the part's frame: pixels from its centre.
-pub(super) enum FlangeDefect {
+enum FlangeDefect {
     /// Something hard was drawn over the face.
     Scratch { strokes: Vec<(Stroke, f64)> },
-    /// A piece has broken off an edge.
-    /// `gone` is the share of the chip's radius within which no metal is left.
+    /// A piece has broken off an edge; `gone` is the share of the chip's radius within which no metal is left.
     Chip { blob: Blob, gone: f64 },
 }
 
 impl FlangeDefect {
     /// One to three scratches side by side, 26 to 70 pixels long, on the face between hub and rim.
-    pub(super) fn scratch(draws: &mut Draws) -> Self {
+    fn scratch(draws: &mut Draws) -> Self {
         let heading = draws.range(0.0, 1.0);
         let middle = Vec2::unit(draws.range(0.0, 1.0)) * draws.range(50.0, 78.0);
         let length = draws.range(26.0, 70.0);

@@ -4,7 +4,7 @@
 //! parts are rendered from their geometry under a lamp that moves a little from shot to shot; a defect changes the
 //! scene, not the picture, and its mask is where the photograph differs from that of the undamaged twin. Every
 //! machine makes the same pixels: chance comes from Philox, and arithmetic is restricted to what IEEE 754 rounds
-//! correctly (see [`geometry`]).
+//! correctly (see `geometry.rs`).
 
 mod camera;
 mod fabric;

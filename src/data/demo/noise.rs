@@ -82,13 +82,14 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// The field at a point, in `[−1, 1)`; one lattice cell is one unit. Different `layer`s are different fields.
+    /// The field at a point, in `[−1, 1)`; one lattice cell is one unit. `layer`s below 64
+    /// are different fields.
     #[inline]
     pub(super) fn at(&self, layer: u32, x: f64, y: f64) -> f64 {
         let (column, row) = (floor(x), floor(y));
         let fade = |t: f64| t * t * (3.0 - 2.0 * t);
         let (right, down) = (fade(x - f64::from(column)), fade(y - f64::from(row)));
-        // Layers lie apart by steps that share no factor with the side, so that they meet again only far away.
+        // Layers are shifts of one lattice, by steps odd to its side: 64 of them before one comes again.
         let (column, row) = (column + layer as i32 * 37, row + layer as i32 * 59);
         let (top, bottom) = (&self.lattice[wrap(row)], &self.lattice[wrap(row + 1)]);
         let (left, next) = (wrap(column), wrap(column + 1));

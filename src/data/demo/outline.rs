@@ -19,7 +19,7 @@ impl Blob {
     /// the outline may leave the ellipse, as a share of the radius.
     pub(super) fn new(draws: &mut Draws, centre: Vec2, radius: f64, roughness: f64) -> Self {
         let axis = Vec2::unit(draws.range(0.0, 1.0));
-        let (stretch, layer) = (draws.range(1.0, 1.35), 100 + draws.below(16) as u32);
+        let (stretch, layer) = (draws.range(1.0, 1.35), 54 + draws.below(8) as u32);
         Self { centre, axis, radius, stretch, roughness, layer }
     }
 
