@@ -158,9 +158,18 @@ impl<'a, B: Backend> Tape<'a, B> {
                     self.send(&mut pending, weight, || {
                         backend.linear_grad_weight(&gradient, self.value(input))
                     })?;
-                    self.send(&mut pending, input, || {
-                        backend.linear_grad_input(&gradient, self.value(weight))
-                    })?;
+                    // Behind [q ; q + ε] both halves lead back to q. Adding their gradients before the product
+                    // instead of after it halves the product.
+                    if let Operation::AddNoise { input: source } = self.nodes[input.0].operation {
+                        self.send(&mut pending, source, || {
+                            let joined = backend.add_noise_backward(&gradient)?;
+                            backend.linear_grad_input(&joined, self.value(weight))
+                        })?;
+                    } else {
+                        self.send(&mut pending, input, || {
+                            backend.linear_grad_input(&gradient, self.value(weight))
+                        })?;
+                    }
                 }
                 Operation::AddNoise { input } => {
                     self.send(&mut pending, input, || self.backend.add_noise_backward(&gradient))?;

@@ -244,10 +244,12 @@ mod tests {
                     .collect();
                 let expected = Region {
                     area: pixels.len() as u32,
-                    x0: pixels.iter().map(|p| p.0).min().unwrap(),
-                    y0: pixels.iter().map(|p| p.1).min().unwrap(),
-                    x1: pixels.iter().map(|p| p.0).max().unwrap() + 1,
-                    y1: pixels.iter().map(|p| p.1).max().unwrap() + 1,
+                    rect: Rect {
+                        x0: pixels.iter().map(|p| p.0).min().unwrap(),
+                        y0: pixels.iter().map(|p| p.1).min().unwrap(),
+                        x1: pixels.iter().map(|p| p.0).max().unwrap() + 1,
+                        y1: pixels.iter().map(|p| p.1).max().unwrap() + 1,
+                    },
                 };
                 prop_assert_eq!(*region, expected);
             }
