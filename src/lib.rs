@@ -2,4 +2,5 @@
 
 pub mod backend;
 pub mod files;
+pub mod report;
 pub mod tensor;

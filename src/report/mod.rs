@@ -1,0 +1,13 @@
+//! What a user looks at after a run: tables, score maps, overlays, charts and the HTML page.
+//!
+//! Everything here takes plain values (numbers, images, slices) and gives text, pictures or files. Nothing here
+//! computes a score or a metric, and nothing here decides: verdicts, thresholds and boxes come from the detector.
+
+pub mod geometry;
+pub mod jsonl;
+pub mod maps;
+pub mod metric;
+pub mod results;
+pub mod scores;
+pub mod table;
+pub mod training_log;

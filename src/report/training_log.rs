@@ -1,0 +1,68 @@
+//! `training.jsonl`: a line an epoch.
+
+use serde::{Deserialize, Serialize};
+
+use super::jsonl::{is_false, null_is_nan};
+
+/// What one epoch of training did; read and written by [`super::jsonl`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// The head that was trained, by the name the run gives it: a category, with its seed where several run.
+    pub head: String,
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// The mean of the loss over the epoch's batches. NaN is `null` in the file.
+    #[serde(with = "null_is_nan")]
+    pub loss: f64,
+    /// The share of normal features that score above th⁺, in 0..1.
+    #[serde(with = "null_is_nan")]
+    pub p_plus: f64,
+    /// The share of noised features that score below th⁻, in 0..1.
+    #[serde(with = "null_is_nan")]
+    pub p_minus: f64,
+    /// Wall-clock time of the epoch in seconds.
+    pub seconds: f64,
+    /// Image AUROC on the test set after this epoch, where the run measures it every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub i_auroc: Option<f64>,
+    /// Pixel AUROC on the test set after this epoch, where the run measures it every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_auroc: Option<f64>,
+    /// Whether this run picks its epoch on the test set (`--select test`); written only when it does.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub selected_on_test: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jsonl::{read_lines, write_lines};
+    use super::*;
+
+    #[test]
+    fn a_log_comes_back_even_after_training_diverged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("category/training.jsonl");
+        let first = EpochRecord {
+            head: "nut, \"large\"".into(),
+            epoch: 1,
+            loss: 0.763_512_345_678_9,
+            p_plus: 0.25,
+            p_minus: 0.5,
+            seconds: 0.47,
+            i_auroc: None,
+            p_auroc: Some(0.5),
+            selected_on_test: true,
+        };
+        let diverged =
+            EpochRecord { epoch: 2, loss: f64::NAN, selected_on_test: false, p_auroc: None, ..first.clone() };
+        write_lines(&path, [&first, &diverged]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            r#"{"head":"nut, \"large\"","epoch":2,"loss":null,"p_plus":0.25,"p_minus":0.5,"seconds":0.47}"#
+        );
+        let back: Vec<EpochRecord> = read_lines(&path).unwrap();
+        assert_eq!(back[0], first);
+        assert!(back[1].loss.is_nan() && back[1].epoch == 2);
+    }
+}
