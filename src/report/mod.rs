@@ -3,10 +3,15 @@
 //! Everything here takes plain values (numbers, images, slices) and gives text, pictures or files. Nothing here
 //! computes a score or a metric, and nothing here decides: verdicts, thresholds and boxes come from the detector.
 
+pub mod colormap;
+pub mod contour;
+pub mod draw;
+pub mod font;
 pub mod geometry;
 pub mod jsonl;
 pub mod maps;
 pub mod metric;
+pub mod overlay;
 pub mod results;
 pub mod scores;
 pub mod table;
