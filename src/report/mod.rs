@@ -6,13 +6,16 @@
 pub mod colormap;
 pub mod contour;
 pub mod draw;
+pub mod escape;
 pub mod font;
 pub mod geometry;
+pub mod html;
 pub mod jsonl;
 pub mod maps;
 pub mod metric;
 pub mod overlay;
 pub mod results;
 pub mod scores;
+pub mod svg;
 pub mod table;
 pub mod training_log;
