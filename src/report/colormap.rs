@@ -74,13 +74,13 @@ pub fn color_of_byte(position: u8) -> [u8; 3] {
 /// Computed, not drawn: in OKLCh (B. Ottosson, "A perceptual color space for image processing", 2020) the lightness
 /// rises linearly from 0.14 to 0.97, so equal steps of score are equal steps of lightness, in print and to the
 /// colour-blind too. The hue turns linearly from 285° (violet) over 360° to 468° = 108° (yellow). The chroma is
-/// 0.16 sin(πt)^0.6 + 0.04, cut to the largest that sRGB can show at that lightness and hue.
+/// 0.16 (1 − (2t − 1)⁴) + 0.04, cut to the largest that sRGB can show at that lightness and hue.
 static TABLE: LazyLock<[[u8; 3]; 256]> = LazyLock::new(|| {
     std::array::from_fn(|index| {
         let t = index as f64 / 255.0;
         let lightness = 0.14 + 0.83 * t;
         let hue = (285.0 + 183.0 * t).to_radians();
-        let wanted = 0.16 * (std::f64::consts::PI * t).sin().max(0.0).powf(0.6) + 0.04;
+        let wanted = 0.16 * (1.0 - (2.0 * t - 1.0).powi(4)) + 0.04;
         in_gamut(lightness, wanted, hue)
     })
 });

@@ -203,8 +203,10 @@ mod tests {
         let style = TextStyle { cap_height: 12.0, color: [255; 3], weight: 1.0 };
         let mut image = RgbImage::new(40, 20);
         style.draw(&mut image, 4.0, 4.0, "I");
-        // The stem of the I is column 2 of 5, two pixels a unit.
-        assert_eq!(image.get_pixel(7, 10).0, [243; 3]);
-        assert_eq!(image.get_pixel(3, 10).0, [0; 3]);
+        // Two pixels a unit, so the pen is 1.9 wide and the stem of the I, column 2, runs along 4 + 0.95 + 2·2 = 8.95:
+        // the centre of pixel 8 is 0.45 away (1.45 − 0.45 covers it), that of pixel 9 0.55 (0.9 of it).
+        assert_eq!(image.get_pixel(8, 10).0, [255; 3]);
+        assert!(image.get_pixel(9, 10).0[0].abs_diff(229) <= 1);
+        assert_eq!([3, 7, 10].map(|x| image.get_pixel(x, 10).0[0].min(26)), [0, 0, 0]);
     }
 }

@@ -30,7 +30,7 @@ pub fn href(path: &str) -> String {
     for byte in path.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                out.push(byte as char)
+                out.push(byte as char);
             }
             // A Windows path separates by backslashes; a URL does not.
             b'\\' => out.push('/'),

@@ -118,11 +118,10 @@ pub struct MeanStd {
 impl MeanStd {
     /// The statistics of `values`; none where there is no value.
     pub fn of(values: &[f64]) -> Option<Self> {
-        if values.is_empty() {
-            return None;
-        }
         let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
+        // Summed as differences from the first value, so that equal values have exactly that mean and no deviation.
+        let first = *values.first()?;
+        let mean = first + values.iter().map(|value| value - first).sum::<f64>() / n;
         let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
         let std = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
         Some(Self { mean, std, count: values.len() })
@@ -140,6 +139,7 @@ mod tests {
         assert!((stats.mean - 0.985).abs() < 1e-15);
         assert!((stats.std.unwrap() - 0.011_180_339_887_498_95).abs() < 1e-15);
         assert_eq!(MeanStd::of(&[0.5]), Some(MeanStd { mean: 0.5, std: None, count: 1 }));
+        assert_eq!(MeanStd::of(&[0.99; 3]), Some(MeanStd { mean: 0.99, std: Some(0.0), count: 3 }));
         assert_eq!(MeanStd::of(&[]), None);
     }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
+use rayon::prelude::*;
 
 use super::CategoryReport;
 use crate::report::escape::{escape, href};
@@ -34,6 +35,10 @@ pub struct GalleryItem {
 const MOST: usize = 24;
 /// The longest side of a picture on the page, in pixels: twice what a column of the page shows, for sharp screens.
 const SIDE: u32 = 1080;
+/// The longest side where the room for a category is less than [`AMPLE`]: rather more pictures than sharper ones.
+const SMALL_SIDE: u32 = 720;
+/// Bytes for a category that let about a dozen pictures of the full side in.
+const AMPLE: usize = 1_000_000;
 /// JPEG quality: text and outlines stay clean, and a picture takes 40–100 KB.
 const QUALITY: u8 = 76;
 
@@ -51,14 +56,17 @@ pub(super) fn section(category: &CategoryReport, budget: &mut usize) -> String {
         let (first, second) = (rank(&a.score), rank(&b.score));
         first.0.cmp(&second.0).then(first.1.total_cmp(&second.1)).then(a.score.path.cmp(&b.score.path))
     });
+    items.truncate(MOST);
+    let side = if *budget >= AMPLE { SIDE } else { SMALL_SIDE };
+    let thumbnails: Vec<_> = items.par_iter().map(|item| thumbnail(&item.picture, side)).collect();
     let mut cards = String::new();
     let mut shown = 0;
-    for item in items.iter().take(MOST) {
-        let Some(card) = card(item, budget) else { break };
+    for (item, thumbnail) in items.iter().zip(thumbnails) {
+        let Some(card) = card(&item.score, thumbnail, budget) else { break };
         cards.push_str(&card);
         shown += 1;
     }
-    let left_out = items.len() - shown;
+    let left_out = category.gallery.len() - shown;
     let remark = match left_out {
         0 => String::new(),
         1 => " One image is left out to keep this page small; the run folder has it.".into(),
@@ -87,8 +95,11 @@ fn rank(score: &ImageScore) -> (u8, f32) {
 }
 
 /// One picture with its caption; none where the budget does not suffice for it.
-fn card(item: &GalleryItem, budget: &mut usize) -> Option<String> {
-    let score = &item.score;
+fn card(
+    score: &ImageScore,
+    thumbnail: Result<Thumbnail, image::ImageError>,
+    budget: &mut usize,
+) -> Option<String> {
     let verdict = score.verdict.map_or_else(String::new, |verdict| verdict.to_string());
     let summary = format!(
         "{}: score {}, threshold {}, {}",
@@ -97,8 +108,8 @@ fn card(item: &GalleryItem, budget: &mut usize) -> Option<String> {
         score_text(score.threshold),
         if verdict.is_empty() { "no verdict" } else { &verdict }
     );
-    let picture = match thumbnail(&item.picture) {
-        Ok((data, width, height)) => {
+    let picture = match thumbnail {
+        Ok(Thumbnail { data, width, height }) => {
             *budget = budget.checked_sub(data.len())?;
             let image = format!(
                 "<img loading=\"lazy\" width=\"{width}\" height=\"{height}\" alt=\"{}\" \
@@ -130,8 +141,15 @@ fn card(item: &GalleryItem, budget: &mut usize) -> Option<String> {
     ))
 }
 
-/// A picture as base64 of a JPEG, with its size.
-fn thumbnail(picture: &Picture) -> Result<(String, u32, u32), image::ImageError> {
+/// A picture as base64 of a JPEG, with its size in pixels.
+struct Thumbnail {
+    data: String,
+    width: u32,
+    height: u32,
+}
+
+/// A picture shrunk to at most `limit` pixels on its longest side.
+fn thumbnail(picture: &Picture, limit: u32) -> Result<Thumbnail, image::ImageError> {
     let opened;
     let image = match picture {
         Picture::Image(image) => image,
@@ -142,8 +160,8 @@ fn thumbnail(picture: &Picture) -> Result<(String, u32, u32), image::ImageError>
     };
     let longest = image.width().max(image.height()).max(1);
     let shrunk;
-    let image = if longest > SIDE {
-        let side = |side: u32| ((u64::from(side) * u64::from(SIDE) / u64::from(longest)) as u32).max(1);
+    let image = if longest > limit {
+        let side = |side: u32| ((u64::from(side) * u64::from(limit) / u64::from(longest)) as u32).max(1);
         shrunk = resize(image, side(image.width()), side(image.height()), FilterType::Triangle);
         &shrunk
     } else {
@@ -151,5 +169,5 @@ fn thumbnail(picture: &Picture) -> Result<(String, u32, u32), image::ImageError>
     };
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(image)?;
-    Ok((STANDARD.encode(jpeg), image.width(), image.height()))
+    Ok(Thumbnail { data: STANDARD.encode(jpeg), width: image.width(), height: image.height() })
 }

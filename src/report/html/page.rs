@@ -66,7 +66,7 @@ fn summary(out: &mut String, report: &RunReport) {
              figures below, so they are inflated and do not tell how the model does on new images.</div>\n",
         );
     }
-    let _ = write!(out, "<p class=\"summary\">{}</p>\n", escape(&prose::summary(report).join(" ")));
+    let _ = writeln!(out, "<p class=\"summary\">{}</p>", escape(&prose::summary(report).join(" ")));
     if report.synthetic {
         out.push_str(
             "<p>The images are drawn by the program itself, so the figures show that everything works, not how \
@@ -75,7 +75,7 @@ fn summary(out: &mut String, report: &RunReport) {
     }
     let warnings = prose::warnings(report);
     if !warnings.is_empty() {
-        out.push_str("<div class=\"warnings\"><h2>Mind</h2><ul>\n");
+        out.push_str("<div class=\"warnings\"><h2>Please note</h2><ul>\n");
         for warning in warnings {
             let _ = writeln!(out, "<li>{}</li>", escape(&warning));
         }
@@ -101,8 +101,8 @@ fn categories(out: &mut String, categories: &[CategoryReport]) {
             "<section id=\"category-{index}\">\n<h2>{}</h2>\n{}{}{}</section>\n",
             escape(&category.category),
             sections::score_plot(category),
-            gallery::section(category, &mut budget),
-            sections::training_charts(category)
+            sections::training_charts(category),
+            gallery::section(category, &mut budget)
         );
         left -= share - budget;
     }

@@ -1,7 +1,7 @@
 //! What the page says in sentences.
 
 use crate::report::metric::{MeanStd, Metric};
-use crate::report::results::Results;
+use crate::report::results::{CategoryResult, Results};
 
 use super::RunReport;
 
@@ -59,9 +59,11 @@ fn quality(results: &Results) -> Option<String> {
         });
     };
     let pixels = results.overall(Metric::PAuroc);
-    let pixels = pixels.map_or_else(String::new, |stats| format!(", and {} of single pixels", figure(stats)));
+    let pixels = pixels
+        .map_or_else(String::new, |stats| format!(", and {} of such pixel pairs (P-AUROC)", figure(stats)));
     Some(format!(
-        "On {tested}, its scores rank {} of image pairs correctly (I-AUROC, 50 % is guessing){pixels}.",
+        "On {tested}, its scores put {} of the pairs of a good and a defective image in the right order \
+         (I-AUROC; 50\u{a0}% is guessing){pixels}.",
         figure(image)
     ))
 }
@@ -81,68 +83,70 @@ fn decisions(results: &Results) -> Option<String> {
     }
     let seeds = if results.seeds().len() > 1 { ", all seeds together" } else { "" };
     Some(format!(
-        "At the threshold chosen from held-out good images alone it rejects {rejects} of {good} good test images and \
-         misses {missed} of {defective} defective ones{seeds}."
+        "At its threshold it rejects {rejects} of {good} good test images and misses {missed} of {defective} defective ones{seeds}."
     ))
 }
 
 fn figure(stats: MeanStd) -> String {
     match stats.std {
-        None => format!("{:.1} %", 100.0 * stats.mean),
-        Some(std) => format!("{:.1} ± {:.1} %", 100.0 * stats.mean, 100.0 * std),
+        None => format!("{:.1}\u{a0}%", 100.0 * stats.mean),
+        Some(std) => format!("{:.1}\u{a0}±\u{a0}{:.1}\u{a0}%", 100.0 * stats.mean, 100.0 * std),
     }
 }
 
 /// The sum over categories of a count that all seeds of a category share.
-fn per_category(
-    results: &Results,
-    count: impl Fn(&crate::report::results::CategoryResult) -> usize,
-) -> usize {
+fn per_category(results: &Results, count: impl Fn(&CategoryResult) -> usize) -> usize {
     results.categories().into_iter().filter_map(|name| results.of_category(name).map(&count).max()).sum()
 }
 
-/// Held-out good images below which the page warns about the threshold: their 0.995 quantile is then
-/// little more than the largest of a handful of scores.
+/// Held-out good images below which the page warns about the threshold: their 0.995 quantile is then little more
+/// than the largest of a handful of scores.
 const FEW_HELD_OUT: usize = 20;
 
-/// Warnings that follow from the results, then the caller's own.
+/// Warnings that follow from the results, one a kind with the categories it concerns, then the caller's own.
 pub(super) fn warnings(report: &RunReport) -> Vec<String> {
-    let mut warnings = Vec::new();
     let results = &report.results;
-    for category in results.categories() {
-        let most = |count: fn(&crate::report::results::CategoryResult) -> usize| {
-            results.of_category(category).map(count).max().unwrap_or(0)
-        };
-        let skipped = most(|row| row.skipped);
-        if skipped > 0 {
-            let images = counted(skipped, "image was", "images were");
-            warnings.push(format!("{category}: {images} unreadable and left out."));
-        }
-        let without_mask = most(|row| row.without_mask);
-        if without_mask > 0 {
-            let images = counted(without_mask, "defective image has", "defective images have");
-            warnings.push(format!("{category}: {images} no mask and do not count in pixel metrics."));
-        }
-        let held_out = results.of_category(category).map(|row| row.held_out_images).min().unwrap_or(0);
-        if results.of_category(category).any(|row| row.image_threshold.is_none()) {
-            warnings
-                .push(format!("{category}: there is no threshold, so no image was accepted or rejected."));
-        } else if held_out < FEW_HELD_OUT {
-            let images = counted(held_out, "held-out good image", "held-out good images");
-            warnings.push(format!(
-                "{category}: the threshold rests on {images}; under {FEW_HELD_OUT} it is a rough guess, so check it \
-                 against parts of your own."
-            ));
-        }
-        let unseen = results.of_category(category).filter_map(|row| row.not_inspected).fold(0.0, f64::max);
-        if unseen > 0.0 {
-            warnings.push(format!(
-                "{category}: {:.1} % of an image lies outside the crop and was not inspected (shaded in the \
-                 pictures); --fit stretch sees all of it.",
-                100.0 * unseen
-            ));
-        }
-    }
-    warnings.extend(report.warnings.iter().cloned());
-    warnings
+    // The categories that `value` concerns, each with its value, as `name (value)`.
+    let concerned = |value: &dyn Fn(&[&CategoryResult]) -> Option<String>| {
+        let named = results.categories().into_iter().filter_map(|name| {
+            let rows: Vec<&CategoryResult> = results.of_category(name).collect();
+            Some(format!("{name} ({})", value(&rows)?))
+        });
+        named.collect::<Vec<String>>().join(", ")
+    };
+    let most = |rows: &[&CategoryResult], count: fn(&CategoryResult) -> usize| {
+        rows.iter().map(|row| count(row)).max().filter(|count| *count > 0).map(|count| count.to_string())
+    };
+    let no_threshold = |rows: &[&CategoryResult]| rows.iter().any(|row| row.image_threshold.is_none());
+    let few = |rows: &[&CategoryResult]| {
+        let held_out = rows.iter().map(|row| row.held_out_images).min()?;
+        (!no_threshold(rows) && held_out < FEW_HELD_OUT).then(|| held_out.to_string())
+    };
+    let outside = |rows: &[&CategoryResult]| {
+        let share = rows.iter().filter_map(|row| row.not_inspected).fold(0.0, f64::max);
+        (share > 0.0).then(|| format!("{:.1}\u{a0}%", 100.0 * share))
+    };
+    let few_held_out = format!(
+        "The threshold rests on fewer than {FEW_HELD_OUT} held-out good images and is a rough guess, to be checked against \
+         parts of your own"
+    );
+    let kinds = [
+        ("Images that could not be read and were left out", concerned(&|rows| most(rows, |row| row.skipped))),
+        (
+            "Defective images without a mask, which do not count in pixel metrics",
+            concerned(&|rows| most(rows, |row| row.without_mask)),
+        ),
+        (
+            "No threshold, so no image was accepted or rejected",
+            concerned(&|rows| no_threshold(rows).then(|| counted(rows.len(), "model", "models"))),
+        ),
+        (few_held_out.as_str(), concerned(&few)),
+        (
+            "Part of each image lies outside the crop and was not inspected (shaded in the pictures); --fit stretch sees \
+             all of it",
+            concerned(&outside),
+        ),
+    ];
+    let derived = kinds.into_iter().filter(|(_, names)| !names.is_empty());
+    derived.map(|(what, names)| format!("{what}: {names}.")).chain(report.warnings.iter().cloned()).collect()
 }

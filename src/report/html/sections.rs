@@ -12,37 +12,37 @@ use crate::report::training_log::EpochRecord;
 
 use super::CategoryReport;
 
-/// The results table with its notes.
+/// The results table with its notes. The threshold, which is a model's own, has a column where one seed ran.
 pub(super) fn results_table(results: &Results) -> String {
     let categories = results.categories();
+    let one_seed = results.seeds().len() == 1;
     let mut out = String::from(
         "<div class=\"scroll\"><table class=\"results\">\n<thead><tr><th scope=\"col\">Category</th>",
     );
-    for metric in Metric::ALL {
-        let _ = write!(
-            out,
-            "<th scope=\"col\"><abbr title=\"{}\">{}</abbr></th>",
-            metric.explanation(),
-            metric.label()
-        );
+    let metrics = Metric::ALL.map(|metric| (metric.label(), metric.explanation()));
+    let threshold = [("Threshold", "The image threshold, in raw score units.")];
+    let others = [
+        ("False rejects", "Good test images rejected at the threshold."),
+        ("Missed", "Defective test images accepted at the threshold."),
+        ("Time", "Feature extraction and training."),
+    ];
+    let threshold = threshold.into_iter().filter(|_| one_seed);
+    for (label, explanation) in metrics.into_iter().chain(threshold).chain(others) {
+        let _ = write!(out, "<th scope=\"col\"><abbr title=\"{explanation}\">{label}</abbr></th>");
     }
-    out.push_str(
-        "<th scope=\"col\"><abbr title=\"The image threshold, in raw score units.\">Threshold</abbr></th>\
-         <th scope=\"col\"><abbr title=\"Good test images rejected at the threshold.\">False rejects</abbr></th>\
-         <th scope=\"col\"><abbr title=\"Defective test images accepted at the threshold.\">Missed</abbr></th>\
-         <th scope=\"col\"><abbr title=\"Feature extraction and training.\">Time</abbr></th></tr></thead>\n<tbody>\n",
-    );
+    out.push_str("</tr></thead>\n<tbody>\n");
     for &category in &categories {
         let rows: Vec<&CategoryResult> = results.of_category(category).collect();
         let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escape(category));
         for metric in Metric::ALL {
             let _ = write!(out, "<td>{}</td>", percent(results.over_seeds(category, metric)));
         }
-        let thresholds = mean(rows.iter().map(|row| row.image_threshold.map(f64::from)));
+        if one_seed {
+            let _ = write!(out, "<td>{}</td>", score_text(rows.first().and_then(|row| row.image_threshold)));
+        }
         let _ = writeln!(
             out,
-            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            score_text(thresholds.map(|value| value as f32)),
+            "<td>{}</td><td>{}</td><td>{}</td></tr>",
             share(rows.iter().map(|row| (row.false_rejects, row.test_good))),
             share(rows.iter().map(|row| (row.missed, row.test_defective))),
             mean(rows.iter().map(|row| seconds(row))).map_or_else(|| "–".into(), duration)
@@ -54,7 +54,7 @@ pub(super) fn results_table(results: &Results) -> String {
         for metric in Metric::ALL {
             let _ = write!(out, "<td>{}</td>", percent(results.overall(metric)));
         }
-        out.push_str("<td></td><td></td><td></td><td></td></tr></tfoot>\n");
+        let _ = writeln!(out, "<td colspan=\"{}\"></td></tr></tfoot>", 3 + usize::from(one_seed));
     }
     out.push_str("</table></div>\n<p class=\"hint\">Metrics in percent; higher is better.");
     for note in notes(results) {
@@ -137,7 +137,7 @@ pub(super) fn training_charts(category: &CategoryReport) -> String {
     };
     format!(
         "<h3>Training</h3>\n<div class=\"charts\">\n{loss}{shares}</div>\n<p class=\"hint\">p⁺ is the share of good \
-         features that score above +0.5, p⁻ that of the same features with noise below −0.5.{seeds}</p>\n"
+         features that score above their margin th⁺, p⁻ that of the same features with noise below th⁻.{seeds}</p>\n"
     )
 }
 

@@ -130,11 +130,11 @@ fn the_summary_and_the_warnings_say_what_the_numbers_say() {
     let page = render(&RunReport { results: Results { rows: vec![result("nut")] }, ..Default::default() });
     for sentence in [
         "SimpleNet learned what a good “nut” looks like from 28 good images.",
-        "On 6 good test images and 17 defective ones, its scores rank 99.6 % of image pairs correctly",
+        "On 6 good test images and 17 defective ones, its scores put 99.6\u{a0}% of the pairs",
         "rejects 1 of 6 good test images and misses 2 of 17 defective ones.",
-        "nut: 1 image was unreadable and left out.",
-        "nut: 17 defective images have no mask",
-        "nut: the threshold rests on 5 held-out good images",
+        "Images that could not be read and were left out: nut (1).",
+        "Defective images without a mask, which do not count in pixel metrics: nut (17).",
+        "fewer than 20 held-out good images and is a rough guess, to be checked against parts of your own: nut (5).",
         "<td>1 of 6</td><td>2 of 17</td>",
     ] {
         assert!(page.contains(sentence), "{sentence}");

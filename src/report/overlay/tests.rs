@@ -1,4 +1,6 @@
 use super::*;
+use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
+
 use crate::report::colormap::color;
 
 /// A 16 × 12 image with a gradient, a mask in its middle and a map that peaks there.
@@ -32,16 +34,19 @@ fn overlay<'a>(image: &'a RgbImage, map: &'a [f32], mask: Option<&'a GrayImage>)
     }
 }
 
-/// The picture made once, looked at and found right. `SIMPLENET_WRITE_FIXTURES=1 cargo test --lib report` writes it
+/// The picture made once, looked at and found right; a quarter of its size, to keep the file small. `SIMPLENET_WRITE_FIXTURES=1 cargo test --lib report` writes it
 /// anew after an intended change.
 #[test]
 fn the_picture_is_the_one_that_was_looked_at() {
     let (image, map, mask) = example();
     let inspected = Some(Rect { x0: 1, y0: 1, x1: 15, y1: 11 });
     let picture = render(&Overlay { inspected, note: "a remark", ..overlay(&image, &map, Some(&mask)) });
+    let picture = resize(&picture, picture.width() / 4, picture.height() / 4, FilterType::Triangle);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report/overlay.png");
     if std::env::var_os("SIMPLENET_WRITE_FIXTURES").is_some() {
-        picture.save(path).unwrap();
+        let file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+        let png = PngEncoder::new_with_quality(file, CompressionType::Best, PngFilter::Adaptive);
+        picture.write_with_encoder(png).unwrap();
     }
     let golden = image::open(path).unwrap().to_rgb8();
     assert_eq!(picture.dimensions(), golden.dimensions());

@@ -101,5 +101,6 @@ mod tests {
         let file = standalone(&chart);
         assert!(file.contains("<style>") && file.ends_with("</svg>\n"));
         assert_eq!(file.matches("</svg>").count(), 1);
+        assert!(!STYLE.contains(['<', '&']), "the rules stand in XML as they are");
     }
 }
