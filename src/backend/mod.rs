@@ -211,7 +211,7 @@ pub trait DeviceTensor: std::fmt::Debug + Send + Sync {
     fn shape(&self) -> &[usize];
 }
 
-/// A device: memory, and the operations of DESIGN's table by their one name.
+/// A device: memory, and the operations by the one name that kernel, launcher and test share.
 pub trait Backend: Send + Sync {
     /// The element type computations run in.
     type Scalar: Scalar;

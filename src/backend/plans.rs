@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(bins, [0..2, 1..4, 3..5]);
     }
 
-    /// WRN50: every output of layer2 is the mean of 2·3 entries, of layer3 of 2·6, all consecutive (DESIGN §2).
+    /// WRN50: every output of layer2 is the mean of 2·3 entries, of layer3 of 2·6, all consecutive.
     #[test]
     fn patchcore_bins_of_the_default_backbone() {
         let aggregation = Aggregation { mode: AggregationMode::PatchCore, patch: 3 };
