@@ -25,7 +25,9 @@ pub fn mean_and_std(values: &[f64]) -> Result<MeanAndStd, MetricError> {
     }
     super::check_finite(values)?;
     let count = values.len() as f64;
-    let mean = values.iter().copied().collect::<CompensatedSum>().value() / count;
+    // As differences from the first value, so that equal values have exactly that mean and no deviation.
+    let differences: CompensatedSum = values.iter().map(|value| value - values[0]).collect();
+    let mean = values[0] + differences.value() / count;
     let std = (values.len() > 1).then(|| {
         let squares: CompensatedSum = values.iter().map(|value| (value - mean).powi(2)).collect();
         (squares.value() / (count - 1.0)).sqrt()

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::results::CategoryResult;
+use crate::metrics::{MeanAndStd, mean_and_std};
 
 /// A metric that results are reported in; all lie in 0..1, higher is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +117,9 @@ pub struct MeanStd {
 }
 
 impl MeanStd {
-    /// The statistics of `values`; none where there is no value.
+    /// The statistics of `values`; none where there is no value, or one is not finite.
     pub fn of(values: &[f64]) -> Option<Self> {
-        let n = values.len() as f64;
-        // Summed as differences from the first value, so that equal values have exactly that mean and no deviation.
-        let first = *values.first()?;
-        let mean = first + values.iter().map(|value| value - first).sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
-        let std = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
+        let MeanAndStd { mean, std } = mean_and_std(values).ok()?;
         Some(Self { mean, std, count: values.len() })
     }
 }

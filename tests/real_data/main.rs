@@ -7,7 +7,8 @@ use std::process::Command;
 
 /// The folder with `data/` and `weights/`, if it is there.
 fn test_data() -> Option<PathBuf> {
-    let root = std::env::var_os("SIMPLENET_TEST_DATA").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
+    let root =
+        std::env::var_os("SIMPLENET_TEST_DATA").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
     if root.join("data").is_dir() && root.join("weights").is_dir() {
         return Some(root);
     }
@@ -18,7 +19,16 @@ fn test_data() -> Option<PathBuf> {
 /// Trains on a category and returns its row of `results.json`.
 fn train(root: &Path, category: &str, output: &Path) -> serde_json::Value {
     let status = Command::new(env!("CARGO_BIN_EXE_simplenet"))
-        .args(["train", "-q", "--backbone", "resnet18", "--calibration-folds", "none", "--no-maps", "--weights"])
+        .args([
+            "train",
+            "-q",
+            "--backbone",
+            "resnet18",
+            "--calibration-folds",
+            "none",
+            "--no-maps",
+            "--weights",
+        ])
         .arg(root.join("weights/resnet18.safetensors"))
         .arg("--data")
         .arg(root.join("data").join(category))
