@@ -6,6 +6,14 @@ use crate::data::{Fit, Preprocess};
 use crate::head::{AdaptorKind, HeadConfig};
 use serde::{Deserialize, Serialize};
 
+/// The smallest side of the network's input: layer 3 then still has a pixel of its own.
+pub const MIN_SIDE: u32 = 16;
+/// The largest side of the network's input.
+pub const MAX_SIDE: u32 = 4096;
+const MAX_EPOCHS: usize = 100_000;
+const MAX_BATCH: usize = 4096;
+const MAX_HIDDEN: usize = 1 << 16;
+
 /// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,8 +146,22 @@ impl Settings {
         positive("noise sigma", training.noise_sigma)?;
         positive("adaptor learning rate", training.adaptor_rule.learning_rate)?;
         positive("discriminator learning rate", training.discriminator_rule.learning_rate)?;
-        if !self.map_sigma.is_finite() || self.map_sigma < 0.0 {
-            return Err(InvalidSettings::NegativeMapSigma(self.map_sigma));
+        let side = self.features.preprocess.crop;
+        if !(MIN_SIDE..=MAX_SIDE).contains(&side) {
+            return Err(InvalidSettings::Side(side));
+        }
+        let most = f64::from(side);
+        if !(0.0..=most).contains(&self.map_sigma) {
+            return Err(InvalidSettings::MapSigma { sigma: self.map_sigma, most });
+        }
+        for (name, value, most) in [
+            ("epochs", training.epochs as usize, MAX_EPOCHS),
+            ("batch", training.batch, MAX_BATCH),
+            ("hidden", training.hidden, MAX_HIDDEN),
+        ] {
+            if value > most {
+                return Err(InvalidSettings::TooLarge { name, value, most });
+            }
         }
         if !matches!(self.features.aggregation.patch, 1 | 3 | 5 | 7) {
             return Err(InvalidSettings::Patch(self.features.aggregation.patch));
@@ -159,9 +181,27 @@ pub enum InvalidSettings {
         /// Its value.
         value: f64,
     },
+    /// A number beyond what any use needs and memory allows.
+    #[error("{name} is {value}; it can be at most {most}")]
+    TooLarge {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest that is accepted.
+        most: usize,
+    },
+    /// The side of the network's input.
+    #[error("the network's input is {0} pixels wide; choose a --size between {MIN_SIDE} and {MAX_SIDE}")]
+    Side(u32),
     /// The map's smoothing.
-    #[error("the map's sigma is {0}; give zero (no smoothing) or a positive number of pixels")]
-    NegativeMapSigma(f64),
+    #[error("the map's sigma is {sigma}; give zero (no smoothing) to {most} pixels, the side of the map")]
+    MapSigma {
+        /// Its value.
+        sigma: f64,
+        /// The largest that is accepted.
+        most: f64,
+    },
     /// The neighbourhood's side.
     #[error("the patch size is {0}; choose 1, 3, 5 or 7")]
     Patch(usize),

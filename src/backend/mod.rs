@@ -35,6 +35,15 @@ pub enum BackendError {
         #[source]
         source: std::io::Error,
     },
+    /// A feature is too large for half precision.
+    #[error(
+        "a feature of {value} does not fit half precision (at most 65504); use --feature-cache f32, and check that the \
+         backbone's weights are the right ones"
+    )]
+    FeatureOverflow {
+        /// The feature.
+        value: f32,
+    },
 }
 
 /// What an operation returns.
@@ -54,13 +63,36 @@ pub struct ConvolutionWeights {
 }
 
 impl ConvolutionWeights {
-    /// The output size of an `h × w` input: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
-    pub fn output_size(&self, h: usize, w: usize) -> (usize, usize) {
-        let [_, kernel_h, kernel_w, _] = *self.weight.shape() else {
+    /// Everything but the values.
+    pub fn geometry(&self) -> ConvolutionGeometry {
+        let [outputs, kernel_h, kernel_w, inputs] = *self.weight.shape() else {
             unreachable!("a convolution's weight has four axes")
         };
+        let (stride, padding) = (self.stride, self.padding);
+        ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs, stride, padding }
+    }
+}
+
+/// The sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvolutionGeometry {
+    /// Output channels O.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: (usize, usize),
+    /// Input channels I.
+    pub inputs: usize,
+    /// Step between output positions, the same in both directions.
+    pub stride: usize,
+    /// Zeros added on every side.
+    pub padding: usize,
+}
+
+impl ConvolutionGeometry {
+    /// The output size of an `h × w` input: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
+    pub fn output_size(&self, h: usize, w: usize) -> (usize, usize) {
         let size = |input: usize, kernel: usize| (input + 2 * self.padding - kernel) / self.stride + 1;
-        (size(h, kernel_h), size(w, kernel_w))
+        (size(h, self.kernel.0), size(w, self.kernel.1))
     }
 }
 

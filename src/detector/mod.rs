@@ -48,7 +48,7 @@ pub enum ModelError {
     /// The backbone at hand is not the one the head was trained on.
     #[error(
         "the model was trained on {} weights with SHA-256 {}, but the weights at hand have {found}; give the right \
-         file with --weights, or train with --bundle to keep the backbone inside the model",
+         file with --weights (a bundled model needs none: it is damaged, copy it again)",
         expected.architecture, expected.sha256
     )]
     OtherBackbone {

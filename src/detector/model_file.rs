@@ -3,8 +3,9 @@
 use super::ModelError;
 use crate::backbone::architecture::Architecture;
 use crate::data::Exif;
-use crate::head::{HeadConfig, HeadTensors};
+use crate::head::{HeadConfig, HeadTensors, RUNNING_VAR};
 use crate::settings::Settings;
+use crate::tensor::Tensor;
 use crate::training::{Calibration, load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -77,6 +78,24 @@ pub struct ModelMetadata {
 }
 
 impl ModelMetadata {
+    /// Says in words where the parts contradict each other.
+    fn check(&self) -> Result<(), String> {
+        self.settings.validate().map_err(|error| error.to_string())?;
+        let features = &self.settings.features;
+        let widths = self.backbone.architecture.channels();
+        let levels: Vec<usize> = features.levels.as_slice().iter().map(|level| widths[level - 1]).collect();
+        let channels = features.aggregation.output_channels(&levels);
+        if self.head != self.settings.training.head(channels) {
+            return Err("its head does not fit its settings".to_owned());
+        }
+        match &self.calibration {
+            Some(calibration) if !(0.5..1.0).contains(&calibration.confidence) => {
+                Err("the confidence of its calibration is out of range".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether orientation tags of images count: as in the training.
     pub fn exif(&self) -> Exif {
         if self.ignore_exif { Exif::Ignore } else { Exif::Apply }
@@ -138,7 +157,14 @@ impl Model {
                 return Err(not_a_model(format!("its tensor {name} of shape {shape:?} is missing")));
             }
         }
-        metadata.settings.validate().map_err(|error| not_a_model(error.to_string()))?;
+        metadata.check().map_err(not_a_model)?;
+        let broken = |(name, tensor): (&String, &Tensor)| {
+            let negative = name == RUNNING_VAR && tensor.data().iter().any(|&value| value < 0.0);
+            (negative || tensor.data().iter().any(|value| !value.is_finite())).then(|| name.clone())
+        };
+        if let Some(name) = head.iter().find_map(broken) {
+            return Err(not_a_model(format!("its tensor {name} holds values that no training gives")));
+        }
         Ok(Self { metadata, head, backbone: (!bundled.is_empty()).then_some(bundled) })
     }
 }

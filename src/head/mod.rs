@@ -62,7 +62,8 @@ const GAMMA: &str = "discriminator.batch_norm.gamma";
 const BETA: &str = "discriminator.batch_norm.beta";
 const SCORE_WEIGHT: &str = "discriminator.score.weight";
 const RUNNING_MEAN: &str = "discriminator.batch_norm.running_mean";
-const RUNNING_VAR: &str = "discriminator.batch_norm.running_var";
+/// The running variance's name in files; never negative.
+pub(crate) const RUNNING_VAR: &str = "discriminator.batch_norm.running_var";
 
 impl HeadConfig {
     /// Name and shape of every trained tensor, in the order of [`Head::parameters`].

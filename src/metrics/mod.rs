@@ -37,7 +37,7 @@ pub use clopper_pearson::clopper_pearson_upper;
 pub use f1_max::{F1Max, f1_max};
 pub use labelled_map::LabelledMap;
 pub use mean_and_std::{MeanAndStd, mean_and_std};
-pub use quantile::quantile;
+pub use quantile::{quantile, upper_quantile};
 pub use ranking::{Ranking, Tie};
 pub use regions::{Region, Regions, label_regions};
 pub use spearman::spearman;

@@ -29,6 +29,19 @@ pub fn quantile<T: Scalar>(sample: &[T], level: f64) -> Result<f64, MetricError>
     Ok(if weight < 0.5 { low + weight * (high - low) } else { high - (1.0 - weight) * (high - low) })
 }
 
+/// The `level` quantile as a value of the sample: the smallest that is not below the linear quantile,
+/// `numpy.quantile(method="higher")`. A threshold taken this way is not exceeded by the sample's maximum unless the
+/// sample is large enough to speak about the level.
+///
+/// # Errors
+/// As [`quantile`].
+pub fn upper_quantile<T: Scalar>(sample: &[T], level: f64) -> Result<f64, MetricError> {
+    quantile(sample, level)?;
+    let position = (sample.len() - 1) as f64 * level;
+    let mut values: Vec<f64> = sample.iter().map(|value| value.to_f64()).collect();
+    Ok(*values.select_nth_unstable_by(position.ceil() as usize, f64::total_cmp).1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +54,16 @@ mod tests {
             assert_eq!(quantile(&sample, level), Ok(expected), "level {level}");
         }
         assert_eq!(quantile(&[7.5_f64], 0.995), Ok(7.5));
+    }
+
+    /// `numpy.quantile([4, 1, 3, 2], levels, method="higher")`.
+    #[test]
+    fn the_upper_quantile_is_a_value_of_the_sample() {
+        let sample = [4.0_f32, 1.0, 3.0, 2.0];
+        for (level, expected) in [(0.0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.995, 4.0), (1.0, 4.0)] {
+            assert_eq!(upper_quantile(&sample, level), Ok(expected), "level {level}");
+        }
+        assert_eq!(upper_quantile::<f32>(&[], 0.5), Err(MetricError::Empty));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub enum TrainingError {
     },
     /// The loss is no number any more.
     #[error(
-        "the loss became infinite in epoch {epoch}; lower the learning rates, or check that the backbone's weights \
-         are the right ones (`simplenet weights verify`)"
+        "the loss became infinite in epoch {epoch}; check that the backbone's weights are the right ones (`simplenet \
+         weights verify`), and --noise-sigma"
     )]
     Diverged {
         /// The epoch.

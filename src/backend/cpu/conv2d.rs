@@ -6,7 +6,7 @@
 
 use super::matmul::{Destination, Matrix, multiply};
 use super::memory::{CpuTensor, Pool};
-use crate::backend::ConvolutionWeights;
+use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ const TILE_BYTES: usize = 8 << 20;
 /// Convolution weights in the CPU's layout: `[O, kh·kw·I]` and `[O]`.
 #[derive(Debug)]
 pub struct CpuConvolution<T> {
-    weights: ConvolutionWeights,
+    /// Shape, stride and padding; the values live below in `T`.
+    geometry: ConvolutionGeometry,
     weight: Vec<T>,
     bias: Vec<T>,
 }
@@ -26,9 +27,7 @@ pub struct CpuConvolution<T> {
 impl<T: Scalar> CpuConvolution<T> {
     pub(super) fn new(weights: &ConvolutionWeights) -> Self {
         let cast = |values: &[f32]| values.iter().map(|&value| T::from_f32(value)).collect();
-        // The shape is all that is still needed of the originals.
-        let shape_only = ConvolutionWeights { bias: Vec::new(), ..weights.clone() };
-        Self { weight: cast(weights.weight.data()), bias: cast(&weights.bias), weights: shape_only }
+        Self { weight: cast(weights.weight.data()), bias: cast(&weights.bias), geometry: weights.geometry() }
     }
 }
 
@@ -41,11 +40,10 @@ pub(super) fn conv2d<T: Scalar>(
     relu: bool,
 ) -> CpuTensor<T> {
     let [n, h, w, inputs] = input.axes();
-    let &[outputs, kernel_h, kernel_w, weight_inputs] = convolution.weights.weight.shape() else {
-        unreachable!("a convolution's weight has four axes")
-    };
+    let ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs: weight_inputs, stride, padding } =
+        convolution.geometry;
     assert_eq!(inputs, weight_inputs, "the convolution reads as many channels as the tensor has");
-    let (out_h, out_w) = convolution.weights.output_size(h, w);
+    let (out_h, out_w) = convolution.geometry.output_size(h, w);
     let mut out = pool.tensor(&[n, out_h, out_w, outputs]);
     if let Some(residual) = residual {
         assert_eq!(residual.data().len(), out.data().len(), "a residual has the shape of the output");
@@ -53,7 +51,6 @@ pub(super) fn conv2d<T: Scalar>(
 
     let patch = kernel_h * kernel_w * inputs;
     let rows = n * out_h * out_w;
-    let (stride, padding) = (convolution.weights.stride, convolution.weights.padding);
     let pointwise = kernel_h * kernel_w == 1 && stride == 1 && padding == 0;
     let tile_rows =
         if pointwise { rows } else { (TILE_BYTES / (patch * size_of::<T>())).clamp(64, rows.max(64)) };
@@ -136,13 +133,13 @@ fn epilogue<T: Scalar>(out: &mut [T], bias: &[T], residual: Option<&[T]>, relu: 
                     let residual = &residual[row * channels..][..channels];
                     for ((out, &bias), &residual) in out.iter_mut().zip(bias).zip(residual) {
                         let value = *out + bias + residual;
-                        *out = if value > floor { value } else { floor };
+                        *out = if value < floor { floor } else { value };
                     }
                 }
                 None => {
                     for (out, &bias) in out.iter_mut().zip(bias) {
                         let value = *out + bias;
-                        *out = if value > floor { value } else { floor };
+                        *out = if value < floor { floor } else { value };
                     }
                 }
             }

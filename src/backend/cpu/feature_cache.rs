@@ -94,6 +94,9 @@ impl CpuFeatureCache {
             }
             CachePrecision::F16 => {
                 let values: Vec<f16> = features.iter().map(|&x| f16::from_f32(x.to_f32())).collect();
+                if let Some(i) = values.iter().position(|value| !value.is_finite()) {
+                    return Err(BackendError::FeatureOverflow { value: features[i].to_f32() });
+                }
                 self.append_bytes(bytemuck::must_cast_slice(&values))
             }
         }

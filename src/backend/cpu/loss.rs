@@ -25,9 +25,10 @@ pub(super) fn loss<T: Scalar>(scores: &[T], loss: Loss, images: usize, totals: &
         let (sign, margin) = if i < rows { (1.0, margins.positive) } else { (-1.0, -margins.negative) };
         let directed = sign * score;
         let (value, slope) = match loss {
-            // max(0, margin − directed), slope −1 while it is positive.
-            Loss::TruncatedL1(_) if margin - directed > 0.0 => (margin - directed, -1.0),
-            Loss::TruncatedL1(_) => (0.0, 0.0),
+            // max(0, margin − directed), slope −1 while it is positive; zero only where the comparison says so, so
+            // that a NaN stays one.
+            Loss::TruncatedL1(_) if margin - directed <= 0.0 => (0.0, 0.0),
+            Loss::TruncatedL1(_) => (margin - directed, -1.0),
             // −ln σ(directed) = ln(1 + e^(−directed)), without overflow on either side.
             Loss::CrossEntropy(_) => {
                 let decay = (-directed.abs()).exp();
@@ -48,4 +49,23 @@ pub(super) fn loss<T: Scalar>(scores: &[T], loss: Loss, images: usize, totals: &
     totals[TOTAL_POSITIVE] += T::from_f64(f64::from(positive));
     totals[TOTAL_NEGATIVE] += T::from_f64(f64::from(negative));
     totals[TOTAL_ROWS] += T::from_f64(rows as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Margins;
+
+    #[test]
+    fn a_nan_score_shows_in_the_loss_and_in_the_gradient() {
+        let margins = Margins { positive: 0.5, negative: -0.5 };
+        for kind in [Loss::TruncatedL1(margins), Loss::CrossEntropy(margins)] {
+            let (mut totals, mut gradient) = ([0.0f32; LOSS_TOTALS], [0.0f32; 4]);
+            loss(&[1.0, f32::NAN, -1.0, 0.0], kind, 1, &mut totals, &mut gradient);
+            assert!(totals[TOTAL_LOSS].is_nan());
+            if let Loss::CrossEntropy(_) = kind {
+                assert!(gradient[1].is_nan());
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub(super) fn max_pool2d<T: Scalar>(input: &[T], [_, h, w, channels]: [usize; 4]
                 for x in (2 * out_x).saturating_sub(1)..(2 * out_x + 2).min(w) {
                     let source = &input[((image * h + y) * w + x) * channels..][..channels];
                     for (out, &value) in out.iter_mut().zip(source) {
-                        *out = if value > *out { value } else { *out };
+                        *out = if value < *out { *out } else { value };
                     }
                 }
             }
