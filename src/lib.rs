@@ -8,6 +8,7 @@ pub mod detector;
 pub mod files;
 pub mod head;
 pub mod metrics;
+pub mod random;
 pub mod rect;
 pub mod report;
 pub mod settings;

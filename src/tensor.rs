@@ -1,6 +1,6 @@
 //! Host tensors: a shape and row-major elements.
 
-use crate::backend::philox::Philox;
+use crate::random::philox::Philox;
 
 /// Element types a host tensor or a CPU computation can have.
 ///
@@ -74,8 +74,8 @@ macro_rules! impl_scalar {
         }
     };
 }
-impl_scalar!(f32, crate::backend::normals::fill_f32);
-impl_scalar!(f64, crate::backend::normals::fill_f64);
+impl_scalar!(f32, crate::random::normals::fill_f32);
+impl_scalar!(f64, crate::random::normals::fill_f64);
 
 /// A dense tensor in host memory, row-major: the last axis is contiguous.
 ///

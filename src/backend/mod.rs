@@ -10,8 +10,7 @@
 //! user's file. What can fail at run time (memory, disk, a device) is a [`BackendError`].
 
 pub mod cpu;
-pub(crate) mod normals;
-pub mod philox;
+
 mod plans;
 
 pub use plans::{Aggregation, AggregationMode, Interpolation, gaussian_upsampling};

@@ -12,8 +12,8 @@ mod scorer;
 pub use fold::{DeployedHead, FoldedHead};
 pub use scorer::{MapMatrices, Scorer, Scores};
 
-use crate::backend::philox::{Philox, Stream};
 use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result};
+use crate::random::philox::{Philox, Stream};
 use crate::tensor::{Scalar, Tensor};
 use autograd::{Tape, Variable};
 

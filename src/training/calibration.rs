@@ -4,8 +4,8 @@
 //! fifths scores the remaining fifth (one fold), or five heads score every image once (full cross-fitting). What
 //! they give to images they never saw is what a good image will get in use.
 
-use crate::backend::philox::{Philox, Stream};
 use crate::metrics::{clopper_pearson_upper, upper_quantile};
+use crate::random::philox::{Philox, Stream};
 use serde::{Deserialize, Serialize};
 
 /// The folds the good images are cut into; a calibration uses one of them or all.

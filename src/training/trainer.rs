@@ -2,9 +2,9 @@
 
 use super::TrainingError;
 use super::optimizer::Optimizer;
-use crate::backend::philox::{Philox, Stream};
 use crate::backend::{Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS};
 use crate::head::{Head, HeadTensors};
+use crate::random::philox::{Philox, Stream};
 use crate::settings::TrainingSettings;
 use crate::tensor::{Scalar, Tensor};
 use serde::{Deserialize, Serialize};

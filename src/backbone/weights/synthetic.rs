@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::state_dict::StateDict;
 use crate::backbone::architecture::{Architecture, ParameterKind, ParameterSpec, Place};
-use crate::backend::philox::{Philox, Stream};
+use crate::random::philox::{Philox, Stream};
 use crate::tensor::Tensor;
 
 /// Blocks of four draws that one task computes.

@@ -1,7 +1,7 @@
 //! `add_noise`: the anomaly features of Eq. 6 beside the normal ones, and the gradient of that.
 
 use crate::backend::Noise;
-use crate::backend::philox::{Philox, Stream};
+use crate::random::philox::{Philox, Stream};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 

@@ -88,7 +88,7 @@ pub(super) fn multiply<T: Scalar>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::philox::{Philox, Stream};
+    use crate::random::philox::{Philox, Stream};
 
     fn random(len: usize, step: u32) -> Vec<f32> {
         let philox = Philox::new(1, Stream::Initialisation, step);

@@ -1,7 +1,7 @@
 //! The set's only source of chance: numbers and smooth random fields, both drawn from Philox.
 
 use super::geometry::mix;
-use crate::backend::philox::{Philox, Stream};
+use crate::random::philox::{Philox, Stream};
 
 /// One seed for the whole set; an image's number is the step of its stream.
 const SEED: u64 = 0x51D3_0001;

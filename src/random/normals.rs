@@ -103,7 +103,7 @@ fn sin_cos(x: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::philox::Stream;
+    use crate::random::philox::Stream;
 
     #[test]
     fn f32_normals_equal_f64_ones() {
