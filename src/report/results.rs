@@ -198,18 +198,20 @@ impl Results {
             let mut csv = csv::Writer::from_writer(out);
             let columns = COLUMNS.iter().map(|(name, _)| *name);
             csv.write_record(
-                ["category", "seed"].into_iter().chain(Metric::ALL.map(Metric::key)).chain(columns),
+                ["category"].into_iter().chain(Metric::ALL.map(Metric::key)).chain(["seed"]).chain(columns),
             )?;
             for row in &self.rows {
                 let metrics = Metric::ALL.map(|metric| number(metric.of(row)));
                 let others = COLUMNS.iter().map(|(_, value)| value(row));
+                let seed = row.seed.to_string();
                 csv.write_record(
-                    [row.category.clone(), row.seed.to_string()].into_iter().chain(metrics).chain(others),
+                    [row.category.clone()].into_iter().chain(metrics).chain([seed]).chain(others),
                 )?;
             }
             for (category, seed, metrics) in self.aggregates() {
                 let empty = COLUMNS.iter().map(|_| String::new());
-                csv.write_record([category, seed].into_iter().chain(metrics.map(number)).chain(empty))?;
+                let metrics = metrics.map(number);
+                csv.write_record([category].into_iter().chain(metrics).chain([seed]).chain(empty))?;
             }
             csv.flush()
         })
@@ -298,11 +300,12 @@ mod tests {
         let rows = written(&Results { rows: vec![first, result("cookie", 7, 0.75, None)] });
         assert_eq!(
             rows[0][..9],
-            ["category", "seed", "i_auroc", "p_auroc", "aupro", "i_ap", "i_f1max", "p_ap", "p_f1max"]
+            ["category", "i_auroc", "p_auroc", "aupro", "i_ap", "i_f1max", "p_ap", "p_f1max", "seed"]
         );
-        assert_eq!(rows[1][..5], ["nut, large", "7", "1", "0.30000000000000004", ""]);
-        assert_eq!(rows[2][..5], ["cookie", "7", "0.75", "", ""]);
-        assert_eq!(rows[3][..5], ["mean", "7", "0.875", "0.30000000000000004", ""]);
+        assert_eq!(rows[1][..4], ["nut, large", "1", "0.30000000000000004", ""]);
+        assert!(rows[1..].iter().all(|row| row[8] == "7"));
+        assert_eq!(rows[2][..4], ["cookie", "0.75", "", ""]);
+        assert_eq!(rows[3][..4], ["mean", "0.875", "0.30000000000000004", ""]);
         let threshold = rows[0].iter().position(|name| name == "image_threshold").unwrap();
         assert_eq!([&rows[1][threshold], &rows[2][threshold]], ["0.3", ""]);
         assert_eq!(rows.len(), 4);
@@ -317,7 +320,7 @@ mod tests {
             result("b", 1, 1.0, Some(0.5)),
         ];
         let rows = written(&Results { rows });
-        let keys: Vec<_> = rows[5..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+        let keys: Vec<_> = rows[5..].iter().map(|row| (row[0].as_str(), row[8].as_str())).collect();
         assert_eq!(
             keys,
             [
@@ -331,14 +334,14 @@ mod tests {
                 ("mean", "std")
             ]
         );
-        let column: Vec<_> = rows[5..].iter().map(|row| row[2].as_str()).collect();
+        let column: Vec<_> = rows[5..].iter().map(|row| row[1].as_str()).collect();
         let deviation = (0.125_f64 * 0.125 * 2.0).sqrt().to_string();
         let deviation_of_mean = (0.0625_f64 * 0.0625 * 2.0).sqrt().to_string();
         assert_eq!(
             column,
             ["0.75", "0.875", "0.625", deviation.as_str(), "1", "0", "0.8125", deviation_of_mean.as_str()]
         );
-        let pixel: Vec<_> = rows[1..].iter().map(|row| row[3].as_str()).collect();
+        let pixel: Vec<_> = rows[1..].iter().map(|row| row[2].as_str()).collect();
         assert_eq!(pixel, ["", "", "", "0.5", "", "0.5", "", "", "0.5", "", "0.5", ""]);
     }
 

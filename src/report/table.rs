@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use super::metric::{MeanStd, Metric};
-use super::results::Results;
+use super::results::{CategoryResult, Results};
 
 /// What stands where a metric does not exist.
 const ABSENT: &str = "–";
@@ -109,6 +109,26 @@ pub fn notes(results: &Results) -> Vec<String> {
         .collect();
     if !partial.is_empty() {
         notes.push(format!("mean: {} categories", partial.join(", ")));
+    }
+    let total = |count: fn(&CategoryResult) -> usize| results.rows.iter().map(count).sum::<usize>();
+    for (count, what) in [
+        (total(|row| row.skipped), "images could not be read and were left out"),
+        (
+            total(|row| row.without_mask),
+            "defective test images have no mask and are left out of pixel metrics",
+        ),
+    ] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
+    }
+    let outside: Vec<f64> = results.rows.iter().filter_map(|row| row.not_inspected).collect();
+    let outside = outside.iter().sum::<f64>() / outside.len().max(1) as f64;
+    if outside > 0.005 {
+        notes.push(format!(
+            "{:.0} % of the test images' area lies outside the crop and was not inspected (--fit stretch sees all)",
+            100.0 * outside
+        ));
     }
     let seeds = results.seeds();
     if seeds.len() > 1 {
