@@ -231,6 +231,7 @@ mean       74.8     50.0      –  100.0     90.0     –        –
 – AUPRO, P-AP, P-F1max: not computed in this run (ナット)
 – P-AUROC, AUPRO, P-AP, P-F1max: no defective image has a mask (cookie)
 mean: P-AUROC over 1 of 2 categories
+4 defective test images have no mask and are left out of pixel metrics
 ";
         assert_eq!(text, expected);
     }
