@@ -3,6 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+/// What the name of a file begins with until it is complete.
+const UNFINISHED: &str = ".writing-";
+
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}; check that the folder exists, is writable and has space", path.display())]
@@ -29,7 +32,7 @@ pub fn write_whole(
         };
         std::fs::create_dir_all(folder)?;
         let mut temporary = tempfile::Builder::new();
-        temporary.prefix(".writing-");
+        temporary.prefix(UNFINISHED);
         #[cfg(unix)]
         {
             // A temporary file is private by default; what we publish follows the user's umask like any other.
@@ -44,6 +47,17 @@ pub fn write_whole(
         Ok(())
     };
     attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Removes the temporary files that a killed process left in `folder`. Only for folders that no living process writes
+/// to; what cannot be removed stays, for it does no harm but take space.
+pub fn remove_unfinished(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +76,19 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".writing-abc", "kept", ".hidden"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        remove_unfinished(folder.path());
+        remove_unfinished(&folder.path().join("absent"));
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, [".hidden", "kept"]);
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::backbone::Levels;
 use crate::backend::{AggregationMode, CachePrecision, Loss};
-use crate::data::{Exif, Fit};
+use crate::data::Fit;
 use crate::head::AdaptorKind;
 use crate::settings::{Preset, Settings};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -35,13 +36,6 @@ pub(super) struct DataArgs {
     /// Stop at the first unreadable image instead of skipping it.
     #[arg(long)]
     pub strict: bool,
-}
-
-impl DataArgs {
-    /// Whether orientation tags count.
-    pub(super) fn exif(&self) -> Exif {
-        if self.ignore_exif { Exif::Ignore } else { Exif::Apply }
-    }
 }
 
 /// Which backbone.
@@ -118,6 +112,14 @@ pub(super) enum LossName {
     CrossEntropy,
 }
 
+/// The largest side an image is resized to. A slip of the finger is refused here, before it asks for all memory.
+const MAX_SIDE: i64 = 16_384;
+
+/// Reads a number up to `most`.
+fn count(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(..=most)
+}
+
 /// Settings that shape a model; each overrides the preset's value.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SettingsArgs {
@@ -125,19 +127,19 @@ pub(super) struct SettingsArgs {
     #[arg(long, value_enum, default_value = "paper")]
     pub preset: PresetName,
     /// Passes over the training images.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub epochs: Option<u32>,
     /// Images a training step.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(65_536))]
     pub batch: Option<usize>,
     /// How images meet the network's input size.
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
     /// Size the shorter side is resized to, with --fit crop.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=MAX_SIDE))]
     pub resize: Option<u32>,
     /// Side of the network's input.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=MAX_SIDE))]
     pub size: Option<u32>,
     /// Backbone levels, such as 2,3.
     #[arg(long, value_name = "LIST")]
@@ -152,7 +154,7 @@ pub(super) struct SettingsArgs {
     #[arg(long, value_enum)]
     pub adaptor: Option<AdaptorName>,
     /// Width of the discriminator's hidden layer.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(65_536))]
     pub hidden: Option<usize>,
     /// Standard deviation of the noise that makes anomaly features.
     #[arg(long, value_name = "SIGMA")]
@@ -189,7 +191,7 @@ impl SettingsArgs {
         if let Some(size) = self.size {
             // The paper resizes to 8/7 of the crop; a size alone keeps that proportion.
             features.preprocess.crop = size;
-            features.preprocess.resize = size * 8 / 7;
+            features.preprocess.resize = (u64::from(size) * 8 / 7) as u32;
         }
         features.preprocess.resize = self.resize.unwrap_or(features.preprocess.resize);
         if let Some(levels) = &self.levels {

@@ -1,5 +1,6 @@
-//! What a person sees while the program works: progress and messages on stderr. Data goes to stdout elsewhere.
+//! What a person sees while the program works: progress and messages on stderr; and the way of data to stdout.
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -63,6 +64,17 @@ impl Console {
         bar.set_prefix(name.to_owned());
         Task { console: self, bar, name: name.to_owned(), start: Instant::now(), logged: Instant::now() }
     }
+}
+
+/// Data for stdout. Unlike `print!`, a reader that hung up or a full disk is an error here and no panic.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// [`print`] of a value as indented JSON.
+pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 /// A write to stderr that fails (a closed pipe) is no reason to lose work.

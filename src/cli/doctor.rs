@@ -1,9 +1,11 @@
 //! `doctor`: what this machine offers.
 
 use super::Outcome;
+use super::console::{print, print_json};
 use crate::backbone::weights::store::{self, Status};
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write;
 
 /// `doctor`.
 #[derive(Args, Clone, Debug)]
@@ -26,15 +28,17 @@ struct Finding {
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     let findings = vec![program(), cpu(), cuda(), weights()?, cache()];
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print_json(&findings)?;
         return Ok(Outcome::Success);
     }
+    let mut text = String::new();
     for Finding { subject, good, state, cure } in findings {
-        println!("{} {subject:9} {state}", if good { "ok" } else { "--" });
+        writeln!(text, "{} {subject:9} {state}", if good { "ok" } else { "--" })?;
         if let Some(cure) = cure {
-            println!("             {cure}");
+            writeln!(text, "             {cure}")?;
         }
     }
+    print(&text)?;
     Ok(Outcome::Success)
 }
 

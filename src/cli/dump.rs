@@ -22,7 +22,7 @@ pub(super) struct DumpArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// A trained model. Without it the dump stops after `features`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["SettingsArgs", "backbone"])]
     model: Option<PathBuf>,
     /// The deployed path (folded head) instead of the plain one; there is no `adapted` then.
     #[arg(long, requires = "model")]
@@ -66,7 +66,8 @@ pub(super) fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome>
                 features.levels.clone(),
                 features.aggregation,
             )?;
-            dump_stages(&backend, args, &settings, &extractor, &mut tensors)?;
+            let exif = if args.ignore_exif { Exif::Ignore } else { Exif::Apply };
+            dump_stages(&backend, args, exif, &settings, &extractor, &mut tensors)?;
         }
     }
     let names: Vec<String> =
@@ -80,11 +81,11 @@ pub(super) fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome>
 fn dump_stages<B: Backend<Scalar = f32>>(
     backend: &B,
     args: &DumpArgs,
+    exif: Exif,
     settings: &Settings,
     extractor: &FeatureExtractor<B>,
     tensors: &mut HeadTensors,
 ) -> anyhow::Result<B::Tensor> {
-    let exif = if args.ignore_exif { Exif::Ignore } else { Exif::Apply };
     let preprocess = &settings.features.preprocess;
     preprocess.validate()?;
     let mut pixels = Vec::new();
@@ -112,7 +113,9 @@ fn dump_model<B: Backend<Scalar = f32>>(
     tensors: &mut HeadTensors,
 ) -> anyhow::Result<()> {
     let settings = &model.metadata.settings;
-    let features = dump_stages(backend, args, settings, detector.extractor(), tensors)?;
+    // As the model sees images in use, unless asked otherwise.
+    let exif = if args.ignore_exif { Exif::Ignore } else { model.metadata.exif() };
+    let features = dump_stages(backend, args, exif, settings, detector.extractor(), tensors)?;
     let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
     let rows = backend.reshape(features, &[n * h * w, channels]);
     let side = settings.features.preprocess.crop as usize;

@@ -33,14 +33,12 @@ pub(super) struct Evaluation<'a> {
     pub strict: bool,
 }
 
-/// The scores of a test set, and what could not be scored.
+/// The scores of a test set.
 pub(super) struct Evaluated {
     /// Metrics and counts; the training's fields are empty.
     pub result: CategoryResult,
     /// A line an image.
     pub scores: Vec<ImageScore>,
-    /// Images left out, with the reason.
-    pub skipped: Vec<String>,
 }
 
 impl Evaluation<'_> {
@@ -68,7 +66,7 @@ impl Evaluation<'_> {
                 Err(error) if self.strict => return Err(error.into()),
                 Err(error) => {
                     task.warn(format_args!("skipped: {error}"));
-                    collected.skipped.push(error.to_string());
+                    collected.skipped += 1;
                 }
             }
             if batch.len() == BATCH || loaded.index + 1 == tests.len() {
@@ -131,8 +129,8 @@ impl Evaluation<'_> {
             selected_on_test: false,
         };
         if self.spec.maps {
-            let path =
-                map_path(&self.folder.root().join("maps"), &self.category.name, &test.kind, &test.path);
+            let maps = self.folder.root().join("maps");
+            let path = map_path(&maps, &self.category.name, &test.kind, Path::new(&file_name(&test.path)));
             write_map(&path, ScoreMap::new(&original_map, width, height), "anomaly scores, smoothed")?;
             line.map = Some(relative(&path, self.folder.root()));
         }
@@ -163,8 +161,7 @@ impl Evaluation<'_> {
 
     fn overlay_path(&self, test: &TestImage) -> PathBuf {
         // The whole name with its ending: `a.png` and `a.jpg` may lie side by side.
-        let mut name = test.path.file_name().unwrap_or_default().to_owned();
-        name.push(".jpg");
+        let name = file_name(&test.path) + ".jpg";
         self.folder.root().join("overlays").join(&self.category.name).join(&test.kind).join(name)
     }
 
@@ -199,7 +196,7 @@ impl Evaluation<'_> {
             held_out_images: self.model.calibration.as_ref().map_or(0, |c| c.held_out.scores.len()),
             test_good: defective.iter().filter(|&&defective| !defective).count(),
             test_defective: defective.iter().filter(|&&defective| defective).count(),
-            skipped: skipped.len(),
+            skipped,
             without_mask,
             image_threshold: thresholds.image,
             map_threshold: thresholds.map,
@@ -209,7 +206,7 @@ impl Evaluation<'_> {
             epochs: self.model.settings.training.epochs,
             ..CategoryResult::default()
         };
-        Ok(Evaluated { result, scores, skipped })
+        Ok(Evaluated { result, scores })
     }
 }
 
@@ -226,7 +223,7 @@ fn present<T>(metric: Result<T, MetricError>) -> anyhow::Result<Option<T>> {
 #[derive(Default)]
 struct Collected {
     scores: Vec<ImageScore>,
-    skipped: Vec<String>,
+    skipped: usize,
     maps: Vec<Map>,
     without_mask: usize,
     inspected: f64,
@@ -304,6 +301,7 @@ pub(super) fn relative(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }
 
+/// The name as text, which is what JSON and pages can refer to.
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

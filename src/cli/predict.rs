@@ -2,7 +2,7 @@
 
 use super::args::DeviceArgs;
 use super::backbone::load_detector;
-use super::console::Console;
+use super::console::{Console, print};
 use super::evaluation::{BATCH, color_scale, save_picture};
 use super::{Outcome, device};
 use crate::backend::Backend;
@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 /// `predict`.
@@ -106,11 +106,6 @@ pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outco
     if model.metadata.synthetic_data {
         console.say("This model was trained on the synthetic demo set: it knows nothing about real parts.");
     }
-    for folder in args.overlays.iter().chain(&args.maps) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
-
     let mut options = LoaderOptions::new(model.metadata.settings.features.preprocess);
     options.keep_original = args.overlays.is_some();
     options.exif = model.metadata.exif();
@@ -129,6 +124,11 @@ pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outco
         }
         Loader::new(paths, options)?
     };
+    for folder in args.overlays.iter().chain(&args.maps) {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!("cannot make the folder {}; choose a writable place", folder.display())
+        })?;
+    }
     Prediction { args, model: &model.metadata, console, counts: Counts::default() }
         .execute(&backend, &detector, loader)
 }
@@ -213,8 +213,11 @@ impl Prediction<'_> {
                 100.0 * outside
             ));
         }
+        if images + unreadable == 0 {
+            bail!("standard input named no image; give one path a line, or NUL-terminated paths with -0");
+        }
         if images == 0 {
-            bail!("none of the {unreadable} images could be read");
+            bail!("none of the {unreadable} images could be read; each is named above with its cure");
         }
         let failed = self.args.fail_on_defect && (defects > 0 || unreadable > 0);
         Ok(if failed { Outcome::Verdict } else { Outcome::Success })
@@ -234,7 +237,7 @@ impl Prediction<'_> {
             .collect();
         let detections = if inputs.is_empty() { Vec::new() } else { detector.detect(backend, &inputs)? };
         let mut detections = detections.into_iter();
-        let mut out = std::io::stdout().lock();
+        let mut lines = String::new();
         for loaded in batch.drain(..) {
             let line = match &loaded.result {
                 Ok(sample) => {
@@ -258,10 +261,10 @@ impl Prediction<'_> {
                     serde_json::to_string(&line)?
                 }
             };
-            writeln!(out, "{line}")?;
+            lines += &line;
+            lines.push('\n');
         }
-        out.flush()?;
-        Ok(())
+        print(&lines)
     }
 
     /// The line of one image, its pictures written.
@@ -282,13 +285,9 @@ impl Prediction<'_> {
         let pictures = self.args.overlays.is_some() || self.args.maps.is_some();
         let original_map = if pictures { geometry.to_original(&detection.map) } else { Vec::new() };
         let (width, height) = geometry.original_size();
-        let output = |folder: &Path, ending: &str| {
-            // Numbered, since files of one name may come from many folders.
-            let mut name = OsString::from(format!("{:06}-", loaded.index));
-            name.push(loaded.path.file_name().unwrap_or_default());
-            name.push(ending);
-            folder.join(name)
-        };
+        let name = loaded.path.file_name().unwrap_or_default().to_string_lossy();
+        // Numbered, since files of one name may come from many folders; and of the text that the JSON can hold.
+        let output = |folder: &Path, ending: &str| folder.join(format!("{:06}-{name}{ending}", loaded.index));
         let map = match &self.args.maps {
             Some(folder) => {
                 let path = output(folder, ".tiff");
@@ -301,7 +300,7 @@ impl Prediction<'_> {
             (Some(folder), Some(original)) => {
                 let path = output(folder, ".jpg");
                 let picture = overlay::render(&Overlay {
-                    name: &loaded.path.file_name().unwrap_or_default().to_string_lossy(),
+                    name: &name,
                     image: original,
                     map: ScoreMap::new(&original_map, width, height),
                     mask: None,

@@ -40,9 +40,6 @@ pub(super) enum DataSource {
 impl DataSource {
     /// What the flags say; the demo set, written to the cache folder if need be, where they say nothing.
     pub(super) fn from_args(args: &DataArgs) -> anyhow::Result<Self> {
-        let absolute = |path: &Path| {
-            std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
-        };
         let optional = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
         if let Some(train_good) = &args.train_good {
             return Ok(Self::Folders {
@@ -100,6 +97,15 @@ impl DataSource {
             Self::Folders { train_good, .. } => train_good.display().to_string(),
         }
     }
+}
+
+/// A path that means the same from every folder and in `run.json`.
+pub(super) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))?;
+    if absolute.to_str().is_none() {
+        bail!("{} is not valid UTF-8, and run.json could not name it; rename it", path.display());
+    }
+    Ok(absolute)
 }
 
 /// Everything that decides what a run computes.
@@ -183,7 +189,8 @@ impl RunFolder {
         };
         if root.join("run.json").exists() {
             bail!(
-                "{} already holds a run; continue it with `simplenet train --resume {0}`, or choose another --output",
+                "{} already holds a run; choose another --output, or continue a training with `simplenet train \
+                 --resume {0}`",
                 root.display()
             );
         }
@@ -206,6 +213,13 @@ impl RunFolder {
         let folder = Self { root: root.to_owned() };
         folder.check_writable()?;
         Ok((folder, record))
+    }
+
+    /// Removes what a killed process had begun to write into `folder` and its run; absent folders hold nothing.
+    pub(super) fn sweep(&self, folder: &Path) {
+        for folder in [self.root.as_path(), folder] {
+            crate::files::remove_unfinished(folder);
+        }
     }
 
     /// Fails now rather than after an hour of training.

@@ -3,7 +3,7 @@
 //! Everything is read back from files, so that a run that was resumed reports as one that was not.
 
 use super::Outcome;
-use super::console::Console;
+use super::console::{Console, print};
 use super::run_folder::{RunFolder, RunRecord};
 use crate::report::html::{self, CategoryReport, GalleryItem, Picture, RunReport};
 use crate::report::jsonl::read_lines;
@@ -22,13 +22,11 @@ pub(super) fn finish(
     let report = collect(folder, record, results)?;
     html::write(&folder.root().join("report.html"), &report)?;
 
-    print!("{}", table::render(results, Style::for_stdout()));
-    for note in table::notes(results) {
-        println!("{note}");
-    }
+    let mut text = table::render(results, Style::for_stdout());
     if record.synthetic_data {
-        println!("Measured on the built-in synthetic demo set.");
+        text += "Measured on the built-in synthetic demo set.\n";
     }
+    print(&text)?;
     console.say(format_args!("\nreport     {}", folder.root().join("report.html").display()));
     if let Some(row) = results.rows.first() {
         let model =

@@ -2,7 +2,7 @@
 
 use super::args::{DataArgs, DeviceArgs};
 use super::backbone::load_detector;
-use super::console::Console;
+use super::console::{Console, print, print_json};
 use super::evaluation::Evaluation;
 use super::run_folder::{DataSource, RunFolder};
 use super::train::EvaluationArgs;
@@ -59,13 +59,23 @@ struct TestRecord<'a> {
 /// Runs the verb.
 pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
     let bounds = args.fail_below.iter().map(|text| parse_bound(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    if args.data.ignore_exif {
+        bail!("--ignore-exif belongs to `train`: images are tested as the model was trained; leave it out");
+    }
     let backend = device::open(&args.device, console)?;
     let source = DataSource::from_args(&args.data)?;
     let categories = source.categories()?;
     let models = args.model.iter().map(|path| Model::load(path)).collect::<Result<Vec<_>, _>>()?;
-    for model in &models {
-        find_category(&categories, model)?;
+    let mut tested = Vec::new();
+    for (model, path) in models.iter().zip(&args.model) {
+        let place = (&find_category(&categories, model)?.name, model.metadata.seed);
+        if tested.contains(&place) {
+            bail!("{}: another --model has the same category and seed; test them one by one", path.display());
+        }
+        tested.push(place);
     }
+    // Loaded before anything is written: missing weights are the commonest reason why a test cannot start.
+    let mut first = Some(load_detector(&backend, &args.model[0], args.weights.as_deref())?);
     let folder = RunFolder::create(args.output.as_deref())?;
     let record = TestRecord {
         version: env!("CARGO_PKG_VERSION"),
@@ -82,7 +92,8 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
 
     let mut results = Results::default();
     for path in &args.model {
-        let (model, detector): (Model, Detector<_>) = load_detector(&backend, path, args.weights.as_deref())?;
+        let loaded = first.take().map_or_else(|| load_detector(&backend, path, args.weights.as_deref()), Ok);
+        let (model, detector): (Model, Detector<_>) = loaded?;
         let category = find_category(&categories, &model)?;
         category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
         let evaluation = Evaluation {
@@ -93,22 +104,19 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
             strict: args.data.strict,
         };
         let evaluated = evaluation.run(&backend, &detector, console)?;
-        let name = if args.model.iter().filter(|other| *other != path).count() > 0 {
-            format!("seed-{}", model.metadata.seed)
-        } else {
-            String::new()
-        };
-        write_lines(&folder.root().join(&category.name).join(name).join("scores.jsonl"), &evaluated.scores)?;
+        let seeds: Vec<u64> =
+            tested.iter().filter(|(name, _)| **name == category.name).map(|&(_, seed)| seed).collect();
+        let place = folder.model_folder(&category.name, model.metadata.seed, &seeds);
+        write_lines(&place.join("scores.jsonl"), &evaluated.scores)?;
         results.rows.push(evaluated.result);
         results.write_csv(&folder.root().join("results.csv"))?;
         results.write_json(&folder.root().join("results.json"))?;
     }
 
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&results.rows)?);
+        print_json(&results.rows)?;
     } else {
-        print!("{}", table::render(&results, Style::for_stdout()));
-        table::notes(&results).iter().for_each(|note| println!("{note}"));
+        print(&table::render(&results, Style::for_stdout()))?;
     }
     console.say(format_args!("results in {}", folder.root().display()));
     let mut outcome = Outcome::Success;

@@ -1,12 +1,13 @@
 //! `threshold`: shows or sets a model's decision thresholds, in raw score units.
 
 use super::Outcome;
-use super::console::Console;
+use super::console::{Console, print, print_json};
 use crate::detector::{Model, Thresholds};
-use crate::training::Calibration;
+use crate::training::{Calibration, THRESHOLD_QUANTILE};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write;
 use std::path::PathBuf;
 
 /// `threshold`.
@@ -55,7 +56,9 @@ pub(super) fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Out
         })
     };
     let mut thresholds = before;
-    if let Some(quantile) = args.quantile {
+    // Training takes its thresholds at THRESHOLD_QUANTILE, so that is what there is to go back to.
+    let quantile = args.quantile.or(args.reset.then_some(THRESHOLD_QUANTILE));
+    if let Some(quantile) = quantile {
         if !(0.0..=1.0).contains(&quantile) {
             bail!("--quantile {quantile}: a quantile lies between 0 and 1");
         }
@@ -64,8 +67,6 @@ pub(super) fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Out
             .context("the model's list of held-out scores is empty")?;
         thresholds = Thresholds::calibrated(Some(&taken));
         model.metadata.calibration = Some(taken);
-    } else if args.reset {
-        thresholds = Thresholds::calibrated(Some(held_out()?));
     }
     for (given, place, by_hand) in [
         (args.set, &mut thresholds.image, &mut thresholds.image_set_by_hand),
@@ -89,36 +90,40 @@ pub(super) fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Out
     }
     if args.json {
         let calibration = model.metadata.calibration.as_ref();
-        println!("{}", serde_json::to_string_pretty(&Shown { thresholds, calibration })?);
+        print_json(&Shown { thresholds, calibration })?;
     } else {
-        print_words(&model, &thresholds);
+        print(&in_words(&model, &thresholds)?)?;
     }
     Ok(Outcome::Success)
 }
 
-fn print_words(model: &Model, thresholds: &Thresholds) {
+fn in_words(model: &Model, thresholds: &Thresholds) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
     let words = |value: Option<f32>, by_hand: bool| match value {
         None => "none: scores without verdicts".to_owned(),
         Some(value) if by_hand => format!("{value}  (set by hand)"),
         Some(value) => format!("{value}  (from held-out good images)"),
     };
-    println!("image score > {}", words(thresholds.image, thresholds.image_set_by_hand));
-    println!("map value   > {}", words(thresholds.map, thresholds.map_set_by_hand));
-    let Some(calibration) = &model.metadata.calibration else { return };
+    writeln!(text, "image score > {}", words(thresholds.image, thresholds.image_set_by_hand))?;
+    writeln!(text, "map value   > {}", words(thresholds.map, thresholds.map_set_by_hand))?;
+    let Some(calibration) = &model.metadata.calibration else { return Ok(text) };
     let scores = &calibration.held_out.scores;
     let above = thresholds.image.map_or(0, |threshold| scores.iter().filter(|&&s| s > threshold).count());
     let total = scores.len();
     let bound = crate::metrics::clopper_pearson_upper(above as u64, total as u64, calibration.confidence);
-    println!(
+    writeln!(
+        text,
         "{above} of {total} held-out good images lie above: at most {:.1} % of good parts are rejected ({:.0} % \
          confidence)",
         100.0 * bound,
         100.0 * calibration.confidence
-    );
+    )?;
     if calibration.is_weak() {
-        println!(
+        writeln!(
+            text,
             "{total} held-out images are few: their {} quantile is hardly more than their maximum",
             calibration.quantile
-        );
+        )?;
     }
+    Ok(text)
 }

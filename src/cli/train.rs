@@ -4,9 +4,10 @@ use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, SettingsArgs, p
 use super::backbone::{ResolvedBackbone, resolve_backbone};
 use super::console::Console;
 use super::evaluation::Evaluation;
-use super::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec};
+use super::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec, absolute};
 use super::{Outcome, device, run_report};
 use crate::backbone::FeatureExtractor;
+use crate::backbone::weights::WeightsSource;
 use crate::backend::Backend;
 use crate::data::{Category, Exif, LoaderOptions};
 use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
@@ -167,7 +168,7 @@ fn begin<B: Backend>(
             ignore_exif: args.data.ignore_exif,
             strict: args.data.strict,
             backbone: backbone.identity.architecture.to_string(),
-            weights: args.backbone.weights.clone(),
+            weights: args.backbone.weights.as_deref().map(recorded_weights).transpose()?,
             settings,
             seeds,
             calibration: args.calibration_folds,
@@ -181,6 +182,14 @@ fn begin<B: Backend>(
     };
     folder.write_json("run.json", &record)?;
     Ok((folder, record, backbone))
+}
+
+/// `--weights` as `run.json` keeps it: a resumed run may start from another folder.
+fn recorded_weights(given: &str) -> anyhow::Result<String> {
+    Ok(match given.parse()? {
+        WeightsSource::File(path) => absolute(&path)?.display().to_string(),
+        _ => given.to_owned(),
+    })
 }
 
 /// A run in progress.
@@ -238,7 +247,10 @@ impl Run<'_> {
         let mut features = None;
         for &seed in seeds {
             let model_folder = self.folder.model_folder(&category.name, seed, seeds);
-            if let Some(result) = read_result(&model_folder.join(RESULT_FILE)) {
+            self.folder.sweep(&model_folder);
+            if let Some(result) = read_result(&model_folder) {
+                // A kill may have come between the result and the end of its checkpoint.
+                remove_checkpoint(&model_folder)?;
                 self.console.say(format_args!("{}, seed {seed}: finished before", category.name));
                 results.rows.push(result);
                 continue;
@@ -277,11 +289,15 @@ impl Run<'_> {
             task.warn(format_args!("skipped: {error}"));
         }
         drop(task);
-        if spec.strict && !features.skipped.is_empty() {
-            bail!("{} training images could not be read, and --strict was given", features.skipped.len());
+        if let (true, [(_, error), ..]) = (spec.strict, &features.skipped[..]) {
+            bail!("{error} (or leave out --strict, and it is skipped)");
         }
         if features.images.is_empty() {
-            bail!("none of the {} training images of {} could be read", category.train.len(), category.name);
+            bail!(
+                "none of the {} training images of {} could be read; each is named above with its cure",
+                category.train.len(),
+                category.name
+            );
         }
         if features.inspected < 0.995 {
             self.console.say(format_args!(
@@ -337,9 +353,7 @@ impl Run<'_> {
         result.train_seconds = Some(train_seconds);
         let text = serde_json::to_string_pretty(&result)?;
         crate::files::write_whole(&model_folder.join(RESULT_FILE), |out| out.write_all(text.as_bytes()))?;
-        let checkpoint = checkpoint_path(model_folder);
-        std::fs::remove_file(&checkpoint)
-            .with_context(|| format!("cannot remove the finished checkpoint {}", checkpoint.display()))?;
+        remove_checkpoint(model_folder)?;
         Ok((result, detector.into_extractor()))
     }
 
@@ -398,6 +412,9 @@ impl Run<'_> {
             current = Some((head, task));
             Ok(())
         })?;
+        // Once more, whole: a kill may have come between the last checkpoint and its line, and then no epoch is left
+        // to be told of.
+        write_lines(&log, &epoch_records(&trained.history))?;
         Ok(trained)
     }
 
@@ -461,18 +478,25 @@ impl Run<'_> {
             &category.name,
             seed,
         ))?);
-        for path in &features.images {
-            let length = std::fs::metadata(path).map(|file| file.len()).unwrap_or(0);
-            hash.update(path.as_os_str().as_encoded_bytes());
-            hash.update(length.to_le_bytes());
-        }
+        hash.update(features.digest);
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
-/// A finished model's metrics; none where there are none that can be read.
-fn read_result(path: &Path) -> Option<CategoryResult> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+/// A finished model's metrics; none where they, or the model, are not there.
+fn read_result(model_folder: &Path) -> Option<CategoryResult> {
+    let text = std::fs::read_to_string(model_folder.join(RESULT_FILE)).ok()?;
+    model_folder.join("model.safetensors").exists().then(|| serde_json::from_str(&text).ok())?
+}
+
+/// Removes a finished model's checkpoint, if it is still there.
+fn remove_checkpoint(model_folder: &Path) -> anyhow::Result<()> {
+    let checkpoint = checkpoint_path(model_folder);
+    match std::fs::remove_file(&checkpoint) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("cannot remove the finished checkpoint {}", checkpoint.display())),
+        _ => Ok(()),
+    }
 }
 
 /// `training.jsonl`: a line an epoch, calibration heads before the shipped one.

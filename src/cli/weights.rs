@@ -1,6 +1,6 @@
 //! `weights`: lists, fetches, imports and verifies backbone weights.
 
-use super::console::Console;
+use super::console::{Console, print, print_json};
 use super::{Environment, Outcome};
 use crate::backbone::architecture::Architecture;
 use crate::backbone::weights::WeightsError;
@@ -8,6 +8,7 @@ use crate::backbone::weights::fetch::{FetchOptions, fetch};
 use crate::backbone::weights::store::{self, Installed, Status};
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use std::fmt::Write;
 use std::path::PathBuf;
 
 /// `weights`.
@@ -81,9 +82,10 @@ fn report(installed: &Installed, console: &Console) {
 fn list(json: bool) -> anyhow::Result<Outcome> {
     let listings = store::list(store::folder().as_deref())?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&listings)?);
+        print_json(&listings)?;
         return Ok(Outcome::Success);
     }
+    let mut text = String::new();
     for listing in listings {
         let name = listing.architecture.name();
         let state = match listing.status {
@@ -97,8 +99,9 @@ fn list(json: bool) -> anyhow::Result<Outcome> {
             Status::Unusable { path, problem } => format!("UNUSABLE   {}: {problem}", path.display()),
             Status::Missing { .. } => format!("missing    get it: simplenet weights fetch {name}"),
         };
-        println!("{name:18} {state}");
+        writeln!(text, "{name:18} {state}")?;
     }
+    print(&text)?;
     Ok(Outcome::Success)
 }
 
@@ -122,20 +125,20 @@ fn download(name: Architecture, console: &Console) -> anyhow::Result<Outcome> {
 fn verify(target: &str, json: bool) -> anyhow::Result<Outcome> {
     let verified = store::verify(store::folder().as_deref(), target)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&verified)?);
+        print_json(&verified)?;
         return Ok(Outcome::Success);
     }
     let place =
         verified.path.as_ref().map_or("inside this program".to_owned(), |path| path.display().to_string());
-    println!("{place}");
-    println!("fits        {}", verified.architecture);
-    println!("tensors     SHA-256 {}", verified.hash);
-    println!("file        SHA-256 {}", verified.file_sha256);
-    match (&verified.known, &verified.record) {
-        (Some(_), _) => println!("this is the file torchvision publishes"),
-        (None, Some(record)) => println!("agrees with its record: from {}", record.source),
-        (None, None) => println!("it carries no record to compare with"),
-    }
+    let comparison = match (&verified.known, &verified.record) {
+        (Some(_), _) => "this is the file torchvision publishes".to_owned(),
+        (None, Some(record)) => format!("agrees with its record: from {}", record.source),
+        (None, None) => "it carries no record to compare with".to_owned(),
+    };
+    print(&format!(
+        "{place}\nfits        {}\ntensors     SHA-256 {}\nfile        SHA-256 {}\n{comparison}\n",
+        verified.architecture, verified.hash, verified.file_sha256
+    ))?;
     Ok(Outcome::Success)
 }
 

@@ -24,7 +24,8 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// The verdict of an image; none without a threshold. A score that is no number is a defect: it is never passed.
+/// The verdict of an image; none without a threshold. A score that is no finite number is a defect: it is never
+/// passed.
 pub fn verdict(score: f32, thresholds: &Thresholds) -> Option<Verdict> {
     let threshold = thresholds.image?;
     Some(if score.is_finite() && score <= threshold { Verdict::Ok } else { Verdict::Defect })
@@ -90,8 +91,9 @@ mod tests {
         let thresholds = Thresholds { image: Some(0.5), ..Thresholds::default() };
         assert_eq!(verdict(0.5, &thresholds), Some(Verdict::Ok));
         assert_eq!(verdict(0.51, &thresholds), Some(Verdict::Defect));
-        assert_eq!(verdict(f32::NAN, &thresholds), Some(Verdict::Defect));
-        assert_eq!(verdict(f32::NEG_INFINITY, &thresholds), Some(Verdict::Defect));
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(verdict(broken, &thresholds), Some(Verdict::Defect));
+        }
         assert_eq!(verdict(9.0, &Thresholds::default()), None);
     }
 

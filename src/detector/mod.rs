@@ -76,7 +76,7 @@ pub struct Detector<B: Backend> {
 /// The answer for one image, in the network's geometry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
-    /// The maximum of the raw score grid.
+    /// The maximum of the raw score grid; NaN where any of its scores, and so of the map's, is no finite number.
     pub score: f32,
     /// The smoothed map, row-major, as wide and high as the network's input.
     pub map: Vec<f32>,
@@ -147,9 +147,14 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         let features = backend.reshape(features, &[n * h * w, channels]);
         let scores = self.scorer.score(backend, &features)?;
         let maps = scores.maps.data().chunks_exact(self.side * self.side);
+        // A maximum passes over NaN, so that an image nothing is known of would look better than any other.
+        let sound = |map: &[f32]| map.iter().all(|value| value.is_finite());
         Ok(maps
             .zip(scores.image.data())
-            .map(|(map, &score)| Detection { score, map: map.to_vec() })
+            .map(|(map, &score)| Detection {
+                score: if sound(map) { score } else { f32::NAN },
+                map: map.to_vec(),
+            })
             .collect())
     }
 }

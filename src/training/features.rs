@@ -4,6 +4,7 @@ use super::TrainingError;
 use crate::backbone::FeatureExtractor;
 use crate::backend::{Backend, FeatureCacheOptions};
 use crate::data::{DataError, Loader, LoaderOptions};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// Images that pass the backbone together.
@@ -20,6 +21,8 @@ pub struct Features<B: Backend> {
     pub skipped: Vec<(PathBuf, DataError)>,
     /// Mean share of an image's area that the network sees.
     pub inspected: f64,
+    /// SHA-256 over the images as the network saw them, in order: what a training depends on of its data.
+    pub digest: [u8; 32],
     /// The features' grid `(H0, W0)`.
     pub grid: (usize, usize),
 }
@@ -40,10 +43,12 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
     let (mut images, mut skipped, mut inspected) = (Vec::new(), Vec::new(), 0.0);
     let mut pixels = Vec::with_capacity(BATCH * side * side * 3);
     let mut pending = 0;
+    let mut digest = Sha256::new();
     for loaded in Loader::new(paths.to_vec(), loader)? {
         match loaded.result {
             Ok(sample) => {
                 pixels.extend_from_slice(sample.input.as_raw());
+                digest.update(sample.input.as_raw());
                 inspected += sample.geometry.inspected_fraction();
                 images.push(loaded.path);
                 pending += 1;
@@ -61,5 +66,6 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
     }
     backend.finish_features(&mut store)?;
     let inspected = inspected / images.len().max(1) as f64;
-    Ok(Features { cache: store, images, skipped, inspected, grid })
+    let digest = digest.finalize().into();
+    Ok(Features { cache: store, images, skipped, inspected, digest, grid })
 }

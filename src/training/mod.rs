@@ -12,7 +12,7 @@ pub use calibration::{
 pub use checkpoint::{Checkpoint, METADATA_KEY, Progress, checkpoint_path, load_tensors, save_tensors};
 pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
-pub use trainer::{EpochSummary, HeadTrainer, Position, TrainingPlan};
+pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
 
 use crate::backend::{Backend, BackendError};
 use crate::data::DataError;
@@ -192,7 +192,7 @@ impl ModelTraining<'_> {
         watch: &mut dyn FnMut(&Event<'_>) -> Result<(), TrainingError>,
     ) -> Result<(), TrainingError> {
         let head = checkpoint.progress.head;
-        let steps = trainer.plan().steps_per_epoch() * self.settings.epochs;
+        let steps = trainer.plan().steps_per_epoch().saturating_mul(self.settings.epochs);
         let mut saved = Instant::now();
         trainer.run(cache, &mut |trainer, epoch| {
             checkpoint.progress.history[head].extend(epoch.cloned());

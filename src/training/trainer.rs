@@ -57,6 +57,10 @@ pub struct Position {
     pub epoch_seconds: f64,
 }
 
+/// Hears of every step: the trainer after it, and the summary if it ended an epoch.
+pub type Observer<'a, 'b, B> =
+    dyn FnMut(&HeadTrainer<'b, B>, Option<&EpochSummary>) -> Result<(), TrainingError> + 'a;
+
 /// A head in training.
 #[derive(Debug)]
 pub struct HeadTrainer<'b, B: Backend> {
@@ -140,7 +144,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     pub fn run(
         &mut self,
         cache: &B::FeatureCache,
-        observe: &mut dyn FnMut(&Self, Option<&EpochSummary>) -> Result<(), TrainingError>,
+        observe: &mut Observer<'_, 'b, B>,
     ) -> Result<(), TrainingError> {
         while self.position.epoch < self.plan.settings.epochs {
             let order = Philox::new(self.plan.seed, Stream::Shuffle, self.position.epoch)

@@ -1,0 +1,23 @@
+//! The command line from end to end: the built program is run on small data sets made for each test.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, but not in the functions they share"
+)]
+
+mod bad_images;
+mod bad_usage;
+mod bad_weights;
+mod bundle;
+mod determinism;
+#[cfg(target_os = "linux")]
+mod full_disk;
+#[cfg(unix)]
+mod pipes;
+mod plain_folders;
+mod predict;
+#[cfg(unix)]
+mod resume;
+mod threshold;
+mod train;
+mod verbs;
+mod world;
