@@ -128,6 +128,12 @@ impl<B: Backend> FeatureExtractor<B> {
         (size(h), size(w))
     }
 
+    /// How many images of `h × w` pixels pass the network together: eight of the usual 224 × 224, fewer of larger
+    /// ones, so that activations take about the same memory whatever the size.
+    pub fn images_per_pass(&self, h: usize, w: usize) -> usize {
+        (8 * 224 * 224 / (h * w)).clamp(1, 64)
+    }
+
     /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
     pub fn features(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
         let input = backend.normalize(images, shape)?;

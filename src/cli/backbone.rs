@@ -75,7 +75,9 @@ pub(super) fn load_detector<B: Backend<Scalar = f32>>(
             weights
         }
         None => {
-            let source = weights.or(identity.origin.as_deref());
+            // A model may name weights that any program makes itself, never a file.
+            let known = |origin: &&str| *origin == "embedded" || origin.starts_with("synthetic:");
+            let source = weights.or(identity.origin.as_deref().filter(known));
             let deepest = model.metadata.settings.features.levels.deepest();
             resolve_backbone(identity.architecture.name(), source, deepest)?.weights
         }

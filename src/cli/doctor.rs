@@ -43,7 +43,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
 }
 
 fn program() -> Finding {
-    let state = format!("simplenet {}", env!("CARGO_PKG_VERSION"));
+    let state = format!("simplenet {} ({})", env!("CARGO_PKG_VERSION"), super::COMPILER);
     Finding { subject: "program", good: true, state, cure: None }
 }
 

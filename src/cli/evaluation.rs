@@ -16,9 +16,6 @@ use anyhow::Context;
 use image::GrayImage;
 use std::path::{Path, PathBuf};
 
-/// Images that pass the detector together.
-pub(super) const BATCH: usize = 8;
-
 /// What is needed to score a category's test images.
 pub(super) struct Evaluation<'a> {
     /// The run folder pictures go to.
@@ -31,6 +28,8 @@ pub(super) struct Evaluation<'a> {
     pub spec: EvaluationSpec,
     /// Whether an unreadable image is an error.
     pub strict: bool,
+    /// Whether the images are the program's own synthetic ones.
+    pub synthetic: bool,
 }
 
 /// The scores of a test set.
@@ -69,7 +68,7 @@ impl Evaluation<'_> {
                     collected.skipped += 1;
                 }
             }
-            if batch.len() == BATCH || loaded.index + 1 == tests.len() {
+            if batch.len() == detector.images_per_pass() || loaded.index + 1 == tests.len() {
                 let inputs: Vec<_> = batch.iter().map(|(_, sample)| &sample.input).collect();
                 let detections =
                     if inputs.is_empty() { Vec::new() } else { detector.detect(backend, &inputs)? };
@@ -149,7 +148,7 @@ impl Evaluation<'_> {
                 scale: color_scale(self.model, &original_map),
                 region: found,
                 inspected: (geometry.inspected_fraction() < 1.0).then(|| geometry.inspected_rect()),
-                note: if self.model.synthetic_data { "synthetic demo data" } else { "" },
+                note: if self.synthetic { "synthetic demo data" } else { "" },
             });
             save_picture(&picture, &path)?;
             line.overlay = Some(relative(&path, self.folder.root()));

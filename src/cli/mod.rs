@@ -17,8 +17,10 @@ mod run_report;
 mod test;
 mod threshold;
 mod train;
+mod training_run;
 mod weights;
 
+use crate::data::demo::DemoError;
 use clap::{ArgAction, Parser, Subcommand};
 use console::{Console, Verbosity};
 use std::io::Write;
@@ -65,6 +67,10 @@ enum Verb {
     /// What this machine offers.
     Doctor(doctor::DoctorArgs),
 }
+
+/// What compiled this program, and for which machine.
+const COMPILER: &str =
+    concat!(env!("SIMPLENET_COMPILER"), ", ", env!("SIMPLENET_TARGET"), ", ", env!("SIMPLENET_PROFILE"));
 
 /// How a command ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,5 +137,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn is_environment(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Environment>().is_some()
-        || error.chain().any(|cause| cause.downcast_ref().is_some_and(weights::is_environment))
+        || error.chain().any(|cause| {
+            cause.downcast_ref().is_some_and(weights::is_environment)
+                || matches!(cause.downcast_ref(), Some(DemoError::NoCacheFolder))
+        })
 }

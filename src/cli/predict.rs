@@ -3,7 +3,7 @@
 use super::args::DeviceArgs;
 use super::backbone::load_detector;
 use super::console::{Console, print};
-use super::evaluation::{BATCH, color_scale, save_picture};
+use super::evaluation::{color_scale, save_picture};
 use super::{Outcome, device};
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader, LoaderOptions, list_images};
@@ -49,8 +49,8 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     strict: bool,
     /// Images that pass the network together.
-    #[arg(long, value_name = "N", default_value_t = BATCH)]
-    batch: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: u16,
     /// Weights of the backbone, if the model needs others than embedded or installed ones.
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
@@ -82,9 +82,6 @@ struct Line<'a> {
 
 /// Runs the verb.
 pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
-    if args.batch == 0 {
-        bail!("--batch 0: at least one image passes the network at a time");
-    }
     let backend = device::open(&args.device, console)?;
     let (mut model, detector) = load_detector(&backend, &args.model, args.weights.as_deref())?;
     if let Some(threshold) = args.threshold {
@@ -177,18 +174,21 @@ impl Prediction<'_> {
         mut self,
         backend: &B,
         detector: &Detector<B>,
-        loader: Loader,
+        mut loader: Loader,
     ) -> anyhow::Result<Outcome> {
         let start = std::time::Instant::now();
         // A batch keeps unreadable images too, so that lines come in the order of the input.
-        let mut batch: Vec<LoadedImage> = Vec::with_capacity(self.args.batch);
-        for loaded in loader {
+        let most = usize::from(self.args.batch).min(detector.images_per_pass());
+        let mut batch: Vec<LoadedImage> = Vec::with_capacity(most);
+        while let Some(loaded) = loader.next() {
             if let (Err(error), true) = (&loaded.result, self.args.strict) {
                 self.flush(backend, detector, &mut batch)?;
                 bail!("{error}");
             }
             batch.push(loaded);
-            if batch.len() == self.args.batch {
+            // Whoever writes one path and waits for its line must get it: an idle loader means nothing more is coming
+            // for now.
+            if batch.len() == most || loader.is_idle() {
                 self.flush(backend, detector, &mut batch)?;
             }
         }

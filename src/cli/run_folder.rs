@@ -148,11 +148,20 @@ pub(super) struct EvaluationSpec {
     pub original_geometry: bool,
 }
 
+impl EvaluationSpec {
+    /// The same measurements, with pictures only if they are `wanted`.
+    pub(super) fn pictures_if(self, wanted: bool) -> Self {
+        Self { overlays: self.overlays && wanted, maps: self.maps && wanted, ..self }
+    }
+}
+
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RunRecord {
     /// Version of the program.
     pub version: String,
+    /// What compiled it, and for which machine.
+    pub compiler: String,
     /// The command line.
     pub command: Vec<String>,
     /// When it started, local time.
@@ -182,9 +191,8 @@ impl RunFolder {
             Some(root) => root.to_owned(),
             None => {
                 let stamp = jiff::ZonedDateTime::now().strftime("%Y-%m-%d_%H-%M-%S").to_string();
-                let first = Path::new("runs").join(&stamp);
-                let numbered = (2..).map(|n| Path::new("runs").join(format!("{stamp}-{n}")));
-                std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+                claim(Path::new("runs"), &stamp)
+                    .context("cannot make a folder in runs/; choose a writable place with --output")?
             }
         };
         if root.join("run.json").exists() {
@@ -207,9 +215,12 @@ impl RunFolder {
         let path = root.join("run.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{} holds no run to continue: cannot read run.json", root.display()))?;
-        let record = serde_json::from_str(&text).with_context(|| {
-            format!("{} is damaged or from another version; start a new run", path.display())
-        })?;
+        let broken = || format!("{} is damaged or from another version; start a new run", path.display());
+        let record: RunRecord = serde_json::from_str(&text).with_context(broken)?;
+        record.spec.settings.validate().with_context(broken)?;
+        if record.spec.seeds.is_empty() {
+            bail!(broken());
+        }
         let folder = Self { root: root.to_owned() };
         folder.check_writable()?;
         Ok((folder, record))
@@ -254,5 +265,32 @@ impl RunFolder {
             limit_bytes: spec.cache_limit,
             spill_folder: self.root.clone(),
         }
+    }
+}
+
+/// Makes `root/name`, or `root/name-2` and so on where another process was first: making a folder is what claims it.
+fn claim(root: &Path, name: &str) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(root)?;
+    let mut folder = root.join(name);
+    for number in 2.. {
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                folder = root.join(format!("{name}-{number}"));
+            }
+            outcome => return outcome.map(|()| folder),
+        }
+    }
+    unreachable!("there are more numbers than folders")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_claimed_once() {
+        let root = tempfile::tempdir().unwrap();
+        let names: Vec<PathBuf> = (0..3).map(|_| claim(root.path(), "run").unwrap()).collect();
+        assert_eq!(names, ["run", "run-2", "run-3"].map(|name| root.path().join(name)));
     }
 }

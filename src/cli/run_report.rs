@@ -3,7 +3,7 @@
 //! Everything is read back from files, so that a run that was resumed reports as one that was not.
 
 use super::Outcome;
-use super::console::{Console, print};
+use super::console::{Console, print, print_json};
 use super::run_folder::{RunFolder, RunRecord};
 use crate::report::html::{self, CategoryReport, GalleryItem, Picture, RunReport};
 use crate::report::jsonl::read_lines;
@@ -17,16 +17,21 @@ pub(super) fn finish(
     folder: &RunFolder,
     record: &RunRecord,
     results: &Results,
+    json: bool,
     console: &Console,
 ) -> anyhow::Result<Outcome> {
     let report = collect(folder, record, results)?;
     html::write(&folder.root().join("report.html"), &report)?;
 
-    let mut text = table::render(results, Style::for_stdout());
-    if record.synthetic_data {
-        text += "Measured on the built-in synthetic demo set.\n";
+    if json {
+        print_json(&results.rows)?;
+    } else {
+        let mut text = table::render(results, Style::for_stdout());
+        if record.synthetic_data {
+            text += "Measured on the built-in synthetic demo set.\n";
+        }
+        print(&text)?;
     }
-    print(&text)?;
     console.say(format_args!("\nreport     {}", folder.root().join("report.html").display()));
     if let Some(row) = results.rows.first() {
         let model =
@@ -81,6 +86,7 @@ fn collect(folder: &RunFolder, record: &RunRecord, results: &Results) -> anyhow:
         settings: flatten(&serde_json::to_value(&spec.settings)?),
         environment: vec![
             ("simplenet".to_owned(), record.version.clone()),
+            ("compiler".to_owned(), record.compiler.clone()),
             ("started".to_owned(), record.started.clone()),
             ("device".to_owned(), record.device.clone()),
             ("backbone".to_owned(), record.backbone_description.clone()),

@@ -17,6 +17,7 @@ use crate::report::table::{self, Style};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// `test`.
@@ -91,17 +92,26 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
     }
 
     let mut results = Results::default();
+    let mut pictured = BTreeSet::new();
     for path in &args.model {
         let loaded = first.take().map_or_else(|| load_detector(&backend, path, args.weights.as_deref()), Ok);
         let (model, detector): (Model, Detector<_>) = loaded?;
         let category = find_category(&categories, &model)?;
+        if category.name != model.metadata.category {
+            console.warn(format_args!(
+                "the model was trained for `{}` and is tested on `{}`, the only category there is",
+                model.metadata.category, category.name
+            ));
+        }
         category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
         let evaluation = Evaluation {
             folder: &folder,
             category,
             model: &model.metadata,
-            spec: args.evaluation.spec(),
+            // As in a training of several seeds, pictures are the first model's.
+            spec: args.evaluation.spec().pictures_if(pictured.insert(category.name.clone())),
             strict: args.data.strict,
+            synthetic: source.is_synthetic(),
         };
         let evaluated = evaluation.run(&backend, &detector, console)?;
         let seeds: Vec<u64> =
@@ -152,7 +162,8 @@ fn find_category<'a>(categories: &'a [Category], model: &Model) -> anyhow::Resul
 fn parse_bound(text: &str) -> anyhow::Result<(Metric, f64)> {
     let parsed = text.split_once('=').and_then(|(name, value)| {
         let metric = Metric::ALL.into_iter().find(|metric| metric.key() == name.trim())?;
-        Some((metric, value.trim().parse().ok()?))
+        let bound: f64 = value.trim().parse().ok()?;
+        bound.is_finite().then_some((metric, bound))
     });
     let keys = || Metric::ALL.map(Metric::key).join(", ");
     match parsed {

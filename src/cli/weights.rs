@@ -144,5 +144,12 @@ fn verify(target: &str, json: bool) -> anyhow::Result<Outcome> {
 
 /// Whether an error is about this machine and not about what was typed.
 pub(super) fn is_environment(error: &WeightsError) -> bool {
-    matches!(error, WeightsError::NotInstalled { .. } | WeightsError::NoFolder)
+    matches!(
+        error,
+        WeightsError::NotInstalled { .. }
+            | WeightsError::NoFolder
+            | WeightsError::Download { .. }
+            | WeightsError::Status { .. }
+            | WeightsError::Busy { .. }
+    )
 }

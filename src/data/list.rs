@@ -165,7 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(OsStr::from_bytes(b"gr\xFC\xDFe.PNG"));
         std::fs::copy(crate::data::fixtures::path("rgb.png"), &path).unwrap();
-        assert_eq!(list_images(folder.path(), false).unwrap(), [path.clone()]);
+        assert_eq!(list_images(folder.path(), false).unwrap(), std::slice::from_ref(&path));
         assert!(crate::data::decode(&path, crate::data::Exif::Apply).is_ok());
     }
 }

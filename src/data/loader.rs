@@ -87,6 +87,11 @@ impl Loader {
             .map_err(refused)
     }
 
+    /// Whether every image that is known of was given: what comes next has not arrived yet, or there is nothing more.
+    pub fn is_idle(&self) -> bool {
+        self.images.is_idle()
+    }
+
     fn of(images: Prefetch<PathBuf, LoadedImage>) -> Self {
         Self { images }
     }

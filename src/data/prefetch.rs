@@ -157,6 +157,14 @@ impl<In: Send + 'static, Out: Send + 'static> Prefetch<In, Out> {
     }
 }
 
+impl<In, Out> Prefetch<In, Out> {
+    /// Whether every input that has arrived was given as a result.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.pending.is_empty() && state.begun == state.given
+    }
+}
+
 fn work<In, Out>(shared: &Shared<In, Out>, job: &impl Fn(usize, In) -> Out) {
     loop {
         let mut state = shared.wait(|state| {

@@ -121,6 +121,11 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         Ok(Self { extractor, scorer, side })
     }
 
+    /// How many images are scored together at most.
+    pub fn images_per_pass(&self) -> usize {
+        self.extractor.images_per_pass(self.side, self.side)
+    }
+
     /// The frozen half.
     pub fn extractor(&self) -> &FeatureExtractor<B> {
         &self.extractor

@@ -7,9 +7,6 @@ use crate::data::{DataError, Loader, LoaderOptions};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
-/// Images that pass the backbone together.
-const BATCH: usize = 8;
-
 /// The cached features of a category.
 #[derive(Debug)]
 pub struct Features<B: Backend> {
@@ -41,7 +38,8 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
     let grid = extractor.grid(side, side);
     let mut store = backend.feature_cache(paths.len(), grid.0 * grid.1, extractor.channels(), cache)?;
     let (mut images, mut skipped, mut inspected) = (Vec::new(), Vec::new(), 0.0);
-    let mut pixels = Vec::with_capacity(BATCH * side * side * 3);
+    let batch = extractor.images_per_pass(side, side);
+    let mut pixels = Vec::with_capacity(batch * side * side * 3);
     let mut pending = 0;
     let mut digest = Sha256::new();
     for loaded in Loader::new(paths.to_vec(), loader)? {
@@ -56,7 +54,7 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
             Err(error) => skipped.push((loaded.path, error)),
         }
         let last = loaded.index + 1 == paths.len();
-        if pending == BATCH || (last && pending > 0) {
+        if pending == batch || (last && pending > 0) {
             let features = extractor.features(backend, &pixels, [pending, side, side])?;
             backend.append_features(&mut store, &features)?;
             pixels.clear();

@@ -2,6 +2,8 @@
 //! the same preset reaches. Neither images nor weights are part of the project: the tests look for them in
 //! `SIMPLENET_TEST_DATA` (default `../shared`) and say so where they are missing.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,0 +1,364 @@
+//! A training run: what `train` does once everything is resolved.
+
+use super::backbone::ResolvedBackbone;
+use super::console::Console;
+use super::evaluation::Evaluation;
+use super::run_folder::{RunFolder, RunRecord};
+use super::{Outcome, run_report};
+use crate::backbone::FeatureExtractor;
+use crate::backend::Backend;
+use crate::data::{Category, Exif, LoaderOptions};
+use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
+use crate::report::jsonl::write_lines;
+use crate::report::results::{CategoryResult, Results};
+use crate::report::training_log::EpochRecord;
+use crate::training::{
+    Calibration, CalibrationPlan, Event, Features, ModelTraining, TrainedHead, checkpoint_path,
+    extract_features,
+};
+use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// A run in progress.
+pub(super) struct Run<'a> {
+    /// Where it goes.
+    pub folder: RunFolder,
+    /// What it computes.
+    pub record: RunRecord,
+    /// The backbone and its weights.
+    pub backbone: ResolvedBackbone,
+    /// Where progress is told.
+    pub console: &'a Console,
+    /// Whether results go to stdout as JSON instead of a table.
+    pub json: bool,
+}
+
+/// The file that marks a model as finished, with its metrics.
+const RESULT_FILE: &str = "result.json";
+
+impl Run<'_> {
+    /// Trains what is not finished yet, category by category, and reports.
+    pub(super) fn execute<B: Backend<Scalar = f32>>(&self, backend: &B) -> anyhow::Result<Outcome> {
+        let spec = &self.record.spec;
+        let console = self.console;
+        console.say(format_args!("data      {}", spec.data.description()));
+        console.say(format_args!("backbone  {}", self.backbone.description));
+        console.say(format_args!("device    {}", backend.description()));
+        console.say(format_args!("output    {}", self.folder.root().display()));
+        if self.record.synthetic_data {
+            console.say("These images are synthetic; give your own with --data or --train-good.");
+        }
+
+        let features = &spec.settings.features;
+        let mut extractor = Some(FeatureExtractor::new(
+            backend,
+            self.backbone.identity.architecture,
+            &self.backbone.weights.tensors,
+            features.levels.clone(),
+            features.aggregation,
+        )?);
+        let mut results = Results::default();
+        for category in spec.data.categories()? {
+            category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+            // The extractor travels: into the detector for evaluation, and back.
+            let taken = extractor.take().context("the extractor is handed back after each category")?;
+            extractor = Some(self.category(backend, taken, &category, &mut results)?);
+            results.write_csv(&self.folder.root().join("results.csv"))?;
+            results.write_json(&self.folder.root().join("results.json"))?;
+        }
+        run_report::finish(&self.folder, &self.record, &results, self.json, console)
+    }
+
+    /// Trains and evaluates every seed of a category that is not finished yet.
+    fn category<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        mut extractor: FeatureExtractor<B>,
+        category: &Category,
+        results: &mut Results,
+    ) -> anyhow::Result<FeatureExtractor<B>> {
+        let seeds = &self.record.spec.seeds;
+        let mut features = None;
+        for &seed in seeds {
+            let model_folder = self.folder.model_folder(&category.name, seed, seeds);
+            self.folder.sweep(&model_folder);
+            if let Some(result) = read_result(&model_folder) {
+                // A kill may have come between the result and the end of its checkpoint.
+                remove_checkpoint(&model_folder)?;
+                self.console.say(format_args!("{}, seed {seed}: finished before", category.name));
+                results.rows.push(result);
+                continue;
+            }
+            let started = std::time::Instant::now();
+            if features.is_none() {
+                features =
+                    Some((self.features(backend, &extractor, category)?, started.elapsed().as_secs_f64()));
+            }
+            let Some((features, extract_seconds)) = &features else { unreachable!("just computed") };
+            let (result, returned) =
+                self.model(backend, extractor, category, seed, features, *extract_seconds, &model_folder)?;
+            extractor = returned;
+            results.rows.push(result);
+        }
+        Ok(extractor)
+    }
+
+    fn features<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: &FeatureExtractor<B>,
+        category: &Category,
+    ) -> anyhow::Result<Features<B>> {
+        let spec = &self.record.spec;
+        let mut loader = LoaderOptions::new(spec.settings.features.preprocess);
+        loader.exif = if spec.ignore_exif { Exif::Ignore } else { Exif::Apply };
+        let name = format!("{}: features", category.name);
+        let mut task = self.console.task(&name, category.train.len() as u64);
+        let options = self.folder.cache_options(spec);
+        let features =
+            extract_features(backend, extractor, &category.train, loader, &options, &mut |done| {
+                task.set(done as u64, "");
+            })?;
+        for (_, error) in &features.skipped {
+            task.warn(format_args!("skipped: {error}"));
+        }
+        drop(task);
+        if let (true, [(_, error), ..]) = (spec.strict, &features.skipped[..]) {
+            bail!("{error} (or leave out --strict, and it is skipped)");
+        }
+        if features.images.is_empty() {
+            bail!(
+                "none of the {} training images of {} could be read; each is named above with its cure",
+                category.train.len(),
+                category.name
+            );
+        }
+        if features.inspected < 0.995 {
+            self.console.say(format_args!(
+                "{}: {:.0} % of the image area lies outside the crop and is not inspected (--fit stretch sees all)",
+                category.name,
+                100.0 * (1.0 - features.inspected)
+            ));
+        }
+        Ok(features)
+    }
+
+    /// Trains one model, writes it, and evaluates it.
+    #[expect(clippy::too_many_arguments, reason = "one model's inputs, all of different kinds")]
+    fn model<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: FeatureExtractor<B>,
+        category: &Category,
+        seed: u64,
+        features: &Features<B>,
+        extract_seconds: f64,
+        model_folder: &Path,
+    ) -> anyhow::Result<(CategoryResult, FeatureExtractor<B>)> {
+        let started = std::time::Instant::now();
+        let trained = self.train(backend, &extractor, category, seed, features, model_folder)?;
+        let train_seconds = started.elapsed().as_secs_f64();
+        let model = self.assemble(category, seed, features.images.len(), extractor.channels(), &trained);
+        model.save(&model_folder.join("model.safetensors"))?;
+        self.announce_thresholds(category, model.metadata.calibration.as_ref());
+
+        let spec = &self.record.spec;
+        let first_seed = spec.seeds[0] == seed;
+        let evaluation = Evaluation {
+            folder: &self.folder,
+            category,
+            model: &model.metadata,
+            // Pictures of every seed would differ in nothing a person can see.
+            spec: spec.evaluation.pictures_if(first_seed),
+            strict: spec.strict,
+            synthetic: self.record.synthetic_data,
+        };
+        let detector = Detector::with_extractor(backend, &model, extractor)?;
+        let evaluated = evaluation.run(backend, &detector, self.console)?;
+        write_lines(&model_folder.join("scores.jsonl"), &evaluated.scores)?;
+
+        let mut result = evaluated.result;
+        result.skipped += features.skipped.len();
+        result.final_loss = trained.history.last().and_then(|epochs| epochs.last()).map(|epoch| epoch.loss);
+        result.extract_seconds = Some(extract_seconds);
+        result.train_seconds = Some(train_seconds);
+        let text = serde_json::to_string_pretty(&result)?;
+        crate::files::write_whole(&model_folder.join(RESULT_FILE), |out| out.write_all(text.as_bytes()))?;
+        remove_checkpoint(model_folder)?;
+        Ok((result, detector.into_extractor()))
+    }
+
+    fn train<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: &FeatureExtractor<B>,
+        category: &Category,
+        seed: u64,
+        features: &Features<B>,
+        model_folder: &Path,
+    ) -> anyhow::Result<TrainedHead> {
+        let spec = &self.record.spec;
+        let settings = &spec.settings;
+        let side = settings.features.preprocess.crop as usize;
+        let training = ModelTraining {
+            settings: &settings.training,
+            channels: extractor.channels(),
+            grid: features.grid,
+            size: (side, side),
+            map_sigma: settings.map_sigma,
+            images: features.images.len(),
+            seed,
+            calibration: spec.calibration,
+            fingerprint: self.fingerprint(category, seed, features)?,
+            checkpoint: &checkpoint_path(model_folder),
+        };
+        if spec.calibration != CalibrationPlan::None && features.images.len() < 2 {
+            self.console.warn(format_args!(
+                "{}: one good image leaves none to hold out; the model gets no threshold",
+                category.name
+            ));
+        }
+        let log = model_folder.join("training.jsonl");
+        let mut current = None;
+        let name = |head: usize, heads: usize| {
+            let what =
+                if head + 1 == heads { "training".to_owned() } else { format!("calibration {}", head + 1) };
+            let seed = if spec.seeds.len() > 1 { format!(", seed {seed}") } else { String::new() };
+            format!("{}{seed}: {what}", category.name)
+        };
+        let mut message = String::new();
+        let trained = training.run(backend, &features.cache, &mut |event: &Event<'_>| {
+            let (head, task) = current.take().filter(|(head, _)| *head == event.head).unwrap_or_else(|| {
+                (event.head, self.console.task(&name(event.head, event.heads), u64::from(event.steps)))
+            });
+            let mut task = task;
+            if let Some(epoch) = event.epoch {
+                message = format!(
+                    "epoch {}  loss {:.4}  p+ {:.2}  p- {:.2}",
+                    epoch.epoch, epoch.loss, epoch.positive, epoch.negative
+                );
+                write_lines(&log, &epoch_records(event.history))?;
+            }
+            task.set(u64::from(event.step), message.as_str());
+            current = Some((head, task));
+            Ok(())
+        })?;
+        // Once more, whole: a kill may have come between the last checkpoint and its line, and then no epoch is left
+        // to be told of.
+        write_lines(&log, &epoch_records(&trained.history))?;
+        Ok(trained)
+    }
+
+    fn assemble(
+        &self,
+        category: &Category,
+        seed: u64,
+        images: usize,
+        channels: usize,
+        trained: &TrainedHead,
+    ) -> Model {
+        let spec = &self.record.spec;
+        Model {
+            metadata: ModelMetadata {
+                format: FORMAT,
+                category: category.name.clone(),
+                backbone: self.backbone.identity.clone(),
+                settings: spec.settings.clone(),
+                head: spec.settings.training.head(channels),
+                seed,
+                train_images: images,
+                synthetic_data: self.record.synthetic_data,
+                ignore_exif: spec.ignore_exif,
+                thresholds: Thresholds::calibrated(trained.calibration.as_ref()),
+                calibration: trained.calibration.clone(),
+            },
+            head: trained.tensors.clone(),
+            backbone: spec.bundle.then(|| self.backbone.used_tensors()),
+        }
+    }
+
+    fn announce_thresholds(&self, category: &Category, calibration: Option<&Calibration>) {
+        let Some(calibration) = calibration else {
+            if self.record.spec.calibration != CalibrationPlan::None {
+                self.console.warn(format_args!("{}: the model has no threshold", category.name));
+            }
+            return;
+        };
+        let held_out = calibration.held_out.scores.len();
+        self.console.say(format_args!(
+            "{}: threshold {:.4} from {held_out} held-out good images; at most {:.0} % of good parts are rejected \
+             ({:.0} % confidence)",
+            category.name,
+            calibration.image_threshold,
+            100.0 * calibration.false_reject_bound,
+            100.0 * calibration.confidence
+        ));
+        if calibration.is_weak() {
+            self.console.say(format_args!(
+                "{}: so few images were held out that the threshold is only their maximum; \
+                 --calibration-folds 5 holds out every image once",
+                category.name
+            ));
+        }
+    }
+
+    /// Identifies a training: what it sees, with what, how. A checkpoint of another one is refused.
+    fn fingerprint<B: Backend>(
+        &self,
+        category: &Category,
+        seed: u64,
+        features: &Features<B>,
+    ) -> anyhow::Result<String> {
+        let spec = &self.record.spec;
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(&(
+            &spec.settings,
+            &self.backbone.identity,
+            spec.calibration,
+            spec.cache_precision,
+            spec.ignore_exif,
+            &category.name,
+            seed,
+        ))?);
+        hash.update(features.digest);
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// A finished model's metrics; none where they, or the model, are not there.
+fn read_result(model_folder: &Path) -> Option<CategoryResult> {
+    let text = std::fs::read_to_string(model_folder.join(RESULT_FILE)).ok()?;
+    model_folder.join("model.safetensors").exists().then(|| serde_json::from_str(&text).ok())?
+}
+
+/// Removes a finished model's checkpoint, if it is still there.
+fn remove_checkpoint(model_folder: &Path) -> anyhow::Result<()> {
+    let checkpoint = checkpoint_path(model_folder);
+    match std::fs::remove_file(&checkpoint) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("cannot remove the finished checkpoint {}", checkpoint.display())),
+        _ => Ok(()),
+    }
+}
+
+/// `training.jsonl`: a line an epoch, calibration heads before the shipped one.
+fn epoch_records(history: &[Vec<crate::training::EpochSummary>]) -> Vec<EpochRecord> {
+    let heads = history.len();
+    let mut records = Vec::new();
+    for (index, epochs) in history.iter().enumerate() {
+        let head = if index + 1 == heads { "final".to_owned() } else { format!("calibration-{}", index + 1) };
+        records.extend(epochs.iter().map(|epoch| EpochRecord {
+            head: head.clone(),
+            epoch: epoch.epoch,
+            loss: epoch.loss,
+            p_plus: epoch.positive,
+            p_minus: epoch.negative,
+            seconds: epoch.seconds,
+            i_auroc: None,
+            p_auroc: None,
+            selected_on_test: false,
+        }));
+    }
+    records
+}
