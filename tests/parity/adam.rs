@@ -17,7 +17,7 @@ const RULES: [(&str, AdamRule); 4] = [
 const SHAPES: [(&str, &[usize]); 2] = [("5x7", &[5, 7]), ("33", &[33])];
 
 /// Twenty steps of two parameters in one launch, one element of each with a gradient of zero.
-pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     // Twenty steps of a handful of operations; each rounds a parameter once, to 6e-8 or 1e-16.
     let bound = by_type::<B>(1e-6, 1e-12);
     let reference = Reference::load("adam");

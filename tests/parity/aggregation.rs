@@ -13,7 +13,7 @@ const LEVELS: [[usize; 4]; 3] = [[2, 9, 11, 40], [2, 5, 6, 80], [2, 3, 3, 200]];
 const SUBSETS: [&[usize]; 6] = [&[1], &[2], &[3], &[1, 2], &[2, 3], &[1, 2, 3]];
 
 /// Every mode, patch size and set of levels.
-pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     let reference = Reference::load("aggregation");
     let mut findings = Findings::new(name);
     let maps: Vec<B::Tensor> = (1..)

@@ -15,7 +15,7 @@ const BOUND: f64 = 1e-5;
 const SIZES: [(usize, usize); 2] = [(224, 224), (197, 260)];
 
 /// All architectures with the weights `synthetic:0`.
-pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     let mut findings = Findings::new(name);
     for architecture in Architecture::ALL {
         check_network(backend, architecture, &StateDict::synthetic(architecture, 0), &mut findings);
@@ -24,7 +24,7 @@ pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
 }
 
 /// One network with given weights.
-pub fn check_network<B: Backend>(
+pub(crate) fn check_network<B: Backend>(
     backend: &B,
     architecture: Architecture,
     weights: &StateDict,

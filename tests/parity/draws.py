@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "weights"))
 from synthetic import MASK, fnv1a, philox4x32_10  # noqa: E402
 
 SEED = 20_230_427
-NOISE, SHUFFLE, SYNTHETIC = 0, 1, 3  # Stream of src/backend/philox.rs
+NOISE, SHUFFLE, SYNTHETIC = 0, 1, 3  # Stream of src/random/philox.rs
 
 
 def words(seed, stream, step, count):

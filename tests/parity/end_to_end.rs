@@ -191,3 +191,39 @@ fn resnet18_with_its_real_weights() {
         findings.hold();
     }
 }
+
+/// `import` of a checkpoint that a torch module of the authors' structure saved, then `dump` of the model.
+#[test]
+fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, model) = (picture(&folder.path().join("demo")), folder.path().join("model.safetensors"));
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/reference/authors_ckpt.pth");
+    let import = |preset: &str| {
+        Command::new(env!("CARGO_BIN_EXE_simplenet"))
+            .args(["import", "--backbone", "resnet18_slim", "--weights", "synthetic:0", "--preset", preset])
+            .arg(&checkpoint)
+            .arg("--output")
+            .arg(&model)
+            .output()
+            .unwrap()
+    };
+    // The official preset gives 1536 channels; this checkpoint is smaller.
+    let refused = import("official");
+    assert_eq!(refused.status.code(), Some(2));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("192 channels") && message.contains("--preset"), "{message}");
+    assert!(!model.exists());
+
+    assert!(import("paper").status.success());
+    let reference = Reference::load("imported");
+    for (device, name) in DEVICES {
+        let mut findings = Findings::new(name);
+        for (path, bound) in [("", BOUND), ("--fast", FOLDED_BOUND)] {
+            let mut arguments = vec!["--model", model.to_str().unwrap(), "--device", device];
+            arguments.extend(Some(path).filter(|path| !path.is_empty()));
+            let out = dump(folder.path(), &arguments, std::slice::from_ref(&image));
+            check_scores(&mut findings, Row::Import, path, &reference, &out, bound);
+        }
+        findings.hold();
+    }
+}

@@ -8,7 +8,7 @@ use simplenet::tensor::{Scalar, Tensor};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A convolution sees its border pixels repeated where zeros belong.
     ConvolutionPadding,
     /// A neighbourhood at the border is divided by the values it has, as if nothing were padded.
@@ -19,14 +19,14 @@ pub enum Fault {
 
 /// `inner` with a fault.
 #[derive(Debug)]
-pub struct Faulty<B> {
-    pub inner: B,
-    pub fault: Fault,
+pub(crate) struct Faulty<B> {
+    pub(crate) inner: B,
+    pub(crate) fault: Fault,
 }
 
 /// A convolution, and the padding that it was not told of.
 #[derive(Debug)]
-pub struct FaultyConvolution<C> {
+pub(crate) struct FaultyConvolution<C> {
     inner: C,
     hidden_padding: usize,
 }

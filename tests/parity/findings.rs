@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 /// What is compared: a row of the table, in its order. The text is (what, PyTorch's side).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Row {
+pub(crate) enum Row {
     Backbone,
     Mean,
     PatchCore,
@@ -73,7 +73,7 @@ impl Row {
 
 /// What one check measured on one backend.
 #[derive(Debug)]
-pub struct Findings {
+pub(crate) struct Findings {
     backend: &'static str,
     found: Vec<Finding>,
 }
@@ -88,22 +88,22 @@ struct Finding {
 
 impl Findings {
     /// Nothing measured yet. `backend` names a column of the table.
-    pub fn new(backend: &'static str) -> Self {
+    pub(crate) fn new(backend: &'static str) -> Self {
         Self { backend, found: Vec::new() }
     }
 
     /// Notes an error and the bound it must keep.
-    pub fn note(&mut self, row: Row, case: impl Into<String>, error: f64, bound: f64) {
+    pub(crate) fn note(&mut self, row: Row, case: impl Into<String>, error: f64, bound: f64) {
         self.found.push(Finding { row, case: case.into(), error, bound });
     }
 
     /// Whether a comparison of this row failed.
-    pub fn exceeds(&self, row: Row) -> bool {
+    pub(crate) fn exceeds(&self, row: Row) -> bool {
         self.found.iter().any(|f| f.row == row && !f.within())
     }
 
     /// Asserts every bound; with `SIMPLENET_PARITY_TABLE=1` the errors also go into the table.
-    pub fn hold(self) {
+    pub(crate) fn hold(self) {
         assert!(!self.found.is_empty(), "a check that measures nothing proves nothing");
         let broken: Vec<String> = self
             .found

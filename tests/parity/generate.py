@@ -273,6 +273,59 @@ def trained(arguments):
     return out | inference("", head, features("fabric/test/cut/000.png"), (224, 224))
 
 
+class AuthorsProjection(torch.nn.Module):
+    """The structure of the authors' `Projection` with one layer."""
+
+    def __init__(self, planes):
+        super().__init__()
+        self.layers = torch.nn.Sequential()
+        self.layers.add_module("0fc", torch.nn.Linear(planes, planes))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class AuthorsDiscriminator(torch.nn.Module):
+    """The structure of the authors' `Discriminator` with two layers."""
+
+    def __init__(self, planes, hidden):
+        super().__init__()
+        block = torch.nn.Sequential(torch.nn.Linear(planes, hidden), torch.nn.BatchNorm1d(hidden), torch.nn.LeakyReLU(0.2))
+        self.body = torch.nn.Sequential()
+        self.body.add_module("block1", block)
+        self.tail = torch.nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, x):
+        return self.tail(self.body(x))
+
+
+def imported(arguments):
+    """A checkpoint as the authors' code saves it, and its scores of a picture, on resnet18_slim to keep it small."""
+    net = model.backbone("resnet18_slim", state_dict("resnet18_slim", 0))
+    x = model.normalize(picture(arguments.demo / "fabric/test/cut/000.png"))
+    features = model.aggregate_mean(model.layers(net, x)[1:], 3)
+    n, channels, h, w = features.shape
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    modules = {"discriminator": AuthorsDiscriminator(channels, 24), "pre_projection": AuthorsProjection(channels)}
+    for kind, module in modules.items():
+        for name, parameter in module.named_parameters():
+            centre = 1.0 if name == "body.block1.1.weight" else 0.0
+            spread = math.sqrt(3.0 / parameter.shape[-1]) if parameter.ndim > 1 else 0.3
+            parameter.copy_(torch.from_numpy(values(f"imported {kind}.{name}", tuple(parameter.shape), centre, spread)))
+    # One pass in training moves the running statistics towards those of the picture.
+    discriminator, projection = modules["discriminator"], modules["pre_projection"]
+    discriminator.body.block1[1].momentum = 0.9
+    discriminator(projection(rows.float()))
+    torch.save({kind: module.state_dict() for kind, module in modules.items()}, REFERENCE / "authors_ckpt.pth")
+    scores = -discriminator.double().eval()(projection.double()(rows)).reshape(n, h, w).numpy()
+    full = model.anomaly_map(scores, (224, 224), 4.0)
+    return {
+        "scores": scores.astype(np.float32),
+        "map": np.ascontiguousarray(full[:, ::4, ::4]).astype(np.float32),
+        "image_score": scores.max((1, 2)).astype(np.float32),
+    }
+
+
 def real_weights(arguments):
     """resnet18 as torchvision trained it, on three photographs of grid_mini."""
     state = load_file(arguments.data / "weights/resnet18.safetensors")
@@ -285,7 +338,7 @@ def real_weights(arguments):
     return out
 
 
-PARTS = [backbones, aggregation, heads, adam, training, maps, end_to_end, trained, real_weights]
+PARTS = [backbones, aggregation, heads, adam, training, maps, end_to_end, trained, imported, real_weights]
 
 
 def main():

@@ -8,8 +8,8 @@ use simplenet::backend::{Backend, LOSS_TOTALS, Loss, Margins, Noise, TOTAL_LOSS}
 use simplenet::head::{AdaptorKind, Head, HeadConfig, HeadTensors};
 use simplenet::tensor::{Scalar, Tensor, relative_error};
 
-pub const MARGINS: Margins = Margins { positive: 0.5, negative: -0.5 };
-pub const SIGMA: f64 = 0.015;
+pub(crate) const MARGINS: Margins = Margins { positive: 0.5, negative: -0.5 };
+pub(crate) const SIGMA: f64 = 0.015;
 
 /// Rows, channels, hidden units; all odd, or no multiple of a vector's width.
 const SIZES: [(usize, usize, usize); 2] = [(15, 13, 17), (98, 37, 65)];
@@ -17,7 +17,7 @@ const ADAPTORS: [&str; 4] = ["linear", "linear+bias", "mlp", "none"];
 const LOSSES: [&str; 2] = ["truncated-l1", "cross-entropy"];
 
 /// The adaptor a case names, and whether it has a bias.
-pub fn adaptor(name: &str) -> (AdaptorKind, bool) {
+pub(crate) fn adaptor(name: &str) -> (AdaptorKind, bool) {
     match name {
         "linear" => (AdaptorKind::Linear, false),
         "linear+bias" => (AdaptorKind::Linear, true),
@@ -28,7 +28,7 @@ pub fn adaptor(name: &str) -> (AdaptorKind, bool) {
 }
 
 /// The loss a case names.
-pub fn loss(name: &str) -> Loss {
+pub(crate) fn loss(name: &str) -> Loss {
     match name {
         "truncated-l1" => Loss::TruncatedL1(MARGINS),
         "cross-entropy" => Loss::CrossEntropy(MARGINS),
@@ -37,7 +37,7 @@ pub fn loss(name: &str) -> Loss {
 }
 
 /// The initial tensors of a case, as `start` of `generate.py` draws them.
-pub fn start<T: Scalar>(case: &str, config: HeadConfig) -> HeadTensors<T> {
+pub(crate) fn start<T: Scalar>(case: &str, config: HeadConfig) -> HeadTensors<T> {
     let draw = |(name, shape): (&str, Vec<usize>)| {
         let (centre, spread) = match name {
             name if name.ends_with("gamma") => (1.0, 0.3),
@@ -50,7 +50,7 @@ pub fn start<T: Scalar>(case: &str, config: HeadConfig) -> HeadTensors<T> {
 }
 
 /// The weight whose bias this is, if BatchNorm subtracts what the bias adds.
-pub fn weight_of_idle_bias(name: &str, adaptor: AdaptorKind) -> Option<&'static str> {
+pub(crate) fn weight_of_idle_bias(name: &str, adaptor: AdaptorKind) -> Option<&'static str> {
     match (name, adaptor) {
         ("discriminator.hidden.bias", _) => Some("discriminator.hidden.weight"),
         ("adaptor.bias", AdaptorKind::Linear) => Some("adaptor.weight"),
@@ -59,12 +59,12 @@ pub fn weight_of_idle_bias(name: &str, adaptor: AdaptorKind) -> Option<&'static 
 }
 
 /// Every size, adaptor and loss.
-pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     check_from(backend, name, start)
 }
 
 /// As [`check`], from initial tensors that a caller may have tampered with.
-pub fn check_from<B: Backend>(
+pub(crate) fn check_from<B: Backend>(
     backend: &B,
     name: &'static str,
     start: impl Fn(&str, HeadConfig) -> HeadTensors<B::Scalar>,

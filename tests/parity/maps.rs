@@ -23,7 +23,7 @@ const CASES: [Case; 6] = [
 ];
 
 /// Maps of two images, every row and column by its norm, a grid of values; and the scores, exactly.
-pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     let reference = Reference::load("maps");
     let mut findings = Findings::new(name);
     for (grid, size, sigma) in CASES {
@@ -55,7 +55,7 @@ pub fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
 }
 
 /// Every `step`-th row and column of maps `[N, H, W]`.
-pub fn every<T: Scalar>(maps: &Tensor<T>, step: usize) -> Tensor<T> {
+pub(crate) fn every<T: Scalar>(maps: &Tensor<T>, step: usize) -> Tensor<T> {
     let &[n, h, w] = maps.shape() else { panic!("maps have three axes") };
     let mut data = Vec::new();
     for image in 0..n {

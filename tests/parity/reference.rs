@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One file of `reference/`, widened to `f64`.
-pub struct Reference(BTreeMap<String, Tensor<f64>>);
+pub(crate) struct Reference(BTreeMap<String, Tensor<f64>>);
 
 impl Reference {
     /// Reads `reference/NAME.safetensors`.
-    pub fn load(name: &str) -> Self {
+    pub(crate) fn load(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/reference");
         Self::read(&folder.join(format!("{name}.safetensors")))
     }
 
     /// Reads any safetensors file of floating-point numbers.
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let widen = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
@@ -39,17 +39,17 @@ impl Reference {
     }
 
     /// A tensor by its name.
-    pub fn get(&self, name: &str) -> &Tensor<f64> {
+    pub(crate) fn get(&self, name: &str) -> &Tensor<f64> {
         self.0.get(name).unwrap_or_else(|| panic!("the reference has no {name}; run generate.py"))
     }
 
     /// The tensors whose names start with `prefix`, without it.
-    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor<f64>)> {
+    pub(crate) fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor<f64>)> {
         self.0.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
     }
 
     /// The error of a whole tensor.
-    pub fn error<T: Scalar>(&self, name: &str, out: &Tensor<T>) -> f64 {
+    pub(crate) fn error<T: Scalar>(&self, name: &str, out: &Tensor<T>) -> f64 {
         let reference = self.get(name);
         assert_eq!(out.shape(), reference.shape(), "{name}");
         relative_error(out.data(), reference.data())
@@ -57,7 +57,7 @@ impl Reference {
 
     /// The error of feature maps `[N, H, W, C]` of which a sample and norms are stored: the largest among every
     /// channel at the sampled positions of the last image, the norms of the channels, and the norms of the positions.
-    pub fn sampled_error<T: Scalar>(&self, name: &str, maps: &Tensor<T>) -> f64 {
+    pub(crate) fn sampled_error<T: Scalar>(&self, name: &str, maps: &Tensor<T>) -> f64 {
         let &[n, h, w, channels] = maps.shape() else { panic!("{name} has four axes") };
         let row = |position: usize| &maps.data()[position * channels..][..channels];
         let square = |x: &T| x.to_f64() * x.to_f64();
@@ -80,6 +80,6 @@ impl Reference {
 }
 
 /// The larger error, where NaN is worse than any number.
-pub fn worse(a: f64, b: f64) -> f64 {
+pub(crate) fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b <= a { a } else { b }
 }
