@@ -11,6 +11,7 @@ mod device;
 mod doctor;
 mod dump;
 mod evaluation;
+mod import;
 mod predict;
 mod run_folder;
 mod run_report;
@@ -60,6 +61,8 @@ enum Verb {
     Threshold(threshold::ThresholdArgs),
     /// List, fetch, import and verify backbone weights.
     Weights(weights::WeightsArgs),
+    /// Turn a checkpoint of the authors' PyTorch code into a model file.
+    Import(import::ImportArgs),
     /// Write the built-in synthetic data set.
     Demo(demo::DemoArgs),
     /// Write every intermediate tensor of images, for comparing implementations.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Predict(args) => predict::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
         Verb::Weights(args) => weights::run(args, &console),
+        Verb::Import(args) => import::run(args, &console),
         Verb::Demo(args) => demo::run(args, &console),
         Verb::Dump(args) => dump::run(args, &console),
         Verb::Doctor(args) => doctor::run(args),

@@ -1,9 +1,11 @@
 //! The trained model as users hold it: load, predict, decide.
 
 mod decision;
+mod import;
 mod model_file;
 
 pub use decision::{Verdict, region, verdict};
+pub use import::{ImportError, import_head};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
 
 use crate::backbone::FeatureExtractor;

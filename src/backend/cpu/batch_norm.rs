@@ -122,22 +122,23 @@ pub(super) fn batch_norm_backward<T: Scalar>(
     let values_per_task = channels * ROWS_PER_TASK;
     let (mean, inverse_std) = (saved.mean.data(), saved.inverse_std.data());
 
-    let partials: Vec<Vec<T>> = gradient
+    // Summed in f64, as in `column_sums`: what dx should lose here, the bias before this layer would follow.
+    let partials: Vec<Vec<f64>> = gradient
         .par_chunks(values_per_task)
         .zip(input.par_chunks(values_per_task))
         .map(|(gradient, input)| {
-            let mut sums = vec![T::ZERO; 2 * channels];
+            let mut sums = vec![0.0; 2 * channels];
             let (sum_gamma, sum_beta) = sums.split_at_mut(channels);
             for (dy, x) in gradient.chunks_exact(channels).zip(input.chunks_exact(channels)) {
                 for c in 0..channels {
-                    sum_gamma[c] += dy[c] * ((x[c] - mean[c]) * inverse_std[c]);
-                    sum_beta[c] += dy[c];
+                    sum_gamma[c] += (dy[c] * ((x[c] - mean[c]) * inverse_std[c])).to_f64();
+                    sum_beta[c] += dy[c].to_f64();
                 }
             }
             sums
         })
         .collect();
-    let mut grad_gamma = add_in_order(&partials);
+    let mut grad_gamma: Vec<T> = add_in_order(&partials);
     let grad_beta = grad_gamma.split_off(channels);
 
     // dx = a·dy − b − x̄·d with per-channel constants.

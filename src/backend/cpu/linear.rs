@@ -41,13 +41,16 @@ pub(super) fn linear_grad_weight<T: Scalar>(gradient: &CpuTensor<T>, input: &Cpu
 }
 
 /// The sum of every column: partial sums of fixed groups of rows, added up in order.
+///
+/// In `f64` throughout: the gradient of a bias before BatchNorm is zero, the sum of thousands of values that cancel,
+/// and Adam makes full steps of whatever rounding leaves.
 pub(super) fn column_sums<T: Scalar>(values: &[T], columns: usize) -> Vec<T> {
-    let partials: Vec<Vec<T>> = values
+    let partials: Vec<Vec<f64>> = values
         .par_chunks(columns * ROWS_PER_TASK)
         .map(|rows| {
-            let mut sums = vec![T::ZERO; columns];
+            let mut sums = vec![0.0; columns];
             for row in rows.chunks_exact(columns) {
-                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
+                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value.to_f64());
             }
             sums
         })
@@ -56,7 +59,7 @@ pub(super) fn column_sums<T: Scalar>(values: &[T], columns: usize) -> Vec<T> {
 }
 
 /// The element-wise sum of partial results, in `f64`, in their order.
-pub(super) fn add_in_order<T: Scalar>(partials: &[Vec<T>]) -> Vec<T> {
+pub(super) fn add_in_order<P: Scalar, T: Scalar>(partials: &[Vec<P>]) -> Vec<T> {
     let mut sums = vec![0.0; partials.first().map_or(0, Vec::len)];
     for partial in partials {
         sums.iter_mut().zip(partial).for_each(|(sum, &value): (&mut f64, _)| *sum += value.to_f64());
