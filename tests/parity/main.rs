@@ -8,6 +8,8 @@
 //! SIMPLENET_PARITY_TABLE=1 cargo test --release --test parity
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod adam;
 mod aggregation;
 mod backbones;
