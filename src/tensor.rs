@@ -38,7 +38,7 @@ pub trait Scalar:
     fn to_f32(self) -> f32;
     /// Square root.
     fn sqrt(self) -> Self;
-    /// The larger of the two; a NaN loses against a number.
+    /// The larger of the two; a NaN wins against a number, so that it is never hidden.
     fn max(self, other: Self) -> Self;
     /// Standard normals of consecutive Philox blocks from `first_block`, four a block (`out.len()` is a multiple of
     /// four), by Box–Muller from the same integers in either type.
@@ -66,7 +66,7 @@ macro_rules! impl_scalar {
                 self.sqrt()
             }
             fn max(self, other: Self) -> Self {
-                self.max(other)
+                if self >= other || self.is_nan() { self } else { other }
             }
             fn fill_normals(philox: &Philox, first_block: u64, out: &mut [Self]) {
                 $fill_normals(philox, first_block, out);

@@ -332,7 +332,7 @@ pub trait Backend: Send + Sync {
     /// Gradient of [`Backend::add_noise`]: the halves added, `[2R, C] → [R, C]`.
     fn add_noise_backward(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// BatchNorm1d with the batch's own statistics (`torch.nn.BatchNorm1d` in training): `[R, C] → [R, C]`;
+    /// BatchNorm1d with the batch's own statistics (`torch.nn.BatchNorm1d` in training): `[R, C] → [R, C]`, R > 1;
     /// moves the running statistics.
     fn batch_norm(
         &self,
@@ -384,7 +384,8 @@ pub trait Backend: Send + Sync {
     ) -> Result<(Self::Tensor, Self::Tensor)>;
 
     /// The loss of `D([q ; q⁻])`, `[2R]`: returns its gradient `[2R]` and adds to `totals` (`[LOSS_TOTALS]`):
-    /// loss · `images`, the rows beyond each margin, and R. Nothing is read back: an epoch costs one download.
+    /// loss · `images`, the rows beyond each margin, and R. Nothing is read back: an epoch costs one download. A
+    /// score that is NaN makes the loss NaN: a training that diverged has no loss of zero.
     fn loss(
         &self,
         scores: &Self::Tensor,
@@ -399,7 +400,8 @@ pub trait Backend: Send + Sync {
     // --- Scores and maps -------------------------------------------------------------------------------------
 
     /// Eq. 10–11: `A·s·Bᵀ` of every image's score grid, and the grid's own maximum:
-    /// `[N, H0, W0], [H, H0], [W, W0] → [N, H, W], [N]`. The matrices come from [`gaussian_upsampling`].
+    /// `[N, H0, W0], [H, H0], [W, W0] → [N, H, W], [N]`. The matrices come from [`gaussian_upsampling`]. The maximum
+    /// of a grid that holds a NaN is NaN: an image that could not be scored has no small score.
     fn anomaly_map(
         &self,
         scores: &Self::Tensor,

@@ -27,13 +27,7 @@ pub(super) fn anomaly_map<T: Scalar>(
     {
         multiply(half.data_mut(), left, Matrix::new(grid, grid_h, grid_w), Destination::Overwrite);
         multiply(map, Matrix::new(half.data(), height, grid_w), right, Destination::Overwrite);
-        *maximum = grid.iter().copied().fold(T::from_f64(f64::NEG_INFINITY), maximum_or_nan);
+        *maximum = grid.iter().copied().fold(T::from_f64(f64::NEG_INFINITY), T::max);
     }
     (maps, maxima)
-}
-
-/// The larger of the two; a NaN wins, so that a broken score is never hidden behind sound ones.
-#[expect(clippy::eq_op, reason = "only a NaN differs from itself")]
-fn maximum_or_nan<T: Scalar>(a: T, b: T) -> T {
-    if a > b || a != a { a } else { b }
 }

@@ -43,43 +43,66 @@ impl<T: Scalar> Affine<T> {
 
 /// Mean and biased variance of every column.
 ///
-/// A group of rows fits the cache, so its mean and its squared deviations from that mean cost one trip to memory;
-/// the groups are joined by Chan's formula in `f64`, in order. No difference of large squares appears anywhere.
+/// A group of rows fits the cache, so its mean and its deviations from that mean cost one trip to memory. A mean
+/// summed in `T` is off by some units of its own size, which is much where the mean is large beside what distinguishes
+/// the rows; the deviations are small, so their own sum tells by how much, and corrects mean and squares (Chan, Golub,
+/// LeVeque 1983). The groups are joined by Chan's formula in `f64`, in order, their means counted from the first
+/// one's. No difference of large squares appears anywhere.
 fn moments<T: Scalar>(input: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    let groups: Vec<(usize, Vec<T>, Vec<T>)> = input
-        .par_chunks(channels * ROWS_PER_TASK)
-        .map(|rows| {
-            let count = rows.len() / channels;
-            let mut mean = vec![T::ZERO; channels];
-            for row in rows.chunks_exact(channels) {
-                mean.iter_mut().zip(row).for_each(|(mean, &x)| *mean += x);
-            }
-            let share = T::from_f64(1.0 / count as f64);
-            mean.iter_mut().for_each(|mean| *mean *= share);
-            let mut squares = vec![T::ZERO; channels];
-            for row in rows.chunks_exact(channels) {
-                for c in 0..channels {
-                    let deviation = row[c] - mean[c];
-                    squares[c] += deviation * deviation;
-                }
-            }
-            (count, mean, squares)
-        })
-        .collect();
+    let groups: Vec<Group<T>> =
+        input.par_chunks(channels * ROWS_PER_TASK).map(|rows| Group::of(rows, channels)).collect();
 
+    let origin: Vec<f64> = groups[0].mean.iter().map(|mean| mean.to_f64()).collect();
     let (mut total, mut mean, mut squares) = (0.0, vec![0.0; channels], vec![0.0; channels]);
-    for (count, group_mean, group_squares) in &groups {
-        let count = *count as f64;
+    for group in &groups {
+        let count = group.count as f64;
         let joined = total + count;
         for c in 0..channels {
-            let difference = group_mean[c].to_f64() - mean[c];
+            let rest = group.deviations[c].to_f64();
+            let group_mean = group.mean[c].to_f64() - origin[c] + rest / count;
+            // Of a constant column nothing remains but rounding, of either sign; NaN stays NaN.
+            let group_squares = group.squares[c].to_f64() - rest * rest / count;
+            let group_squares = if group_squares < 0.0 { 0.0 } else { group_squares };
+            let difference = group_mean - mean[c];
             mean[c] += difference * count / joined;
-            squares[c] += group_squares[c].to_f64() + difference * difference * total * count / joined;
+            squares[c] += group_squares + difference * difference * total * count / joined;
         }
         total = joined;
     }
+    mean.iter_mut().zip(&origin).for_each(|(mean, origin)| *mean += origin);
     squares.iter_mut().for_each(|square| *square /= total);
     (mean, squares)
+}
+
+/// Sums over a group of rows, for every column.
+struct Group<T> {
+    count: usize,
+    /// The mean, as summed in `T`.
+    mean: Vec<T>,
+    /// Σ (x − mean): zero, had the mean been exact.
+    deviations: Vec<T>,
+    /// Σ (x − mean)².
+    squares: Vec<T>,
+}
+
+impl<T: Scalar> Group<T> {
+    fn of(rows: &[T], channels: usize) -> Self {
+        let count = rows.len() / channels;
+        let [mut mean, mut deviations, mut squares] = std::array::from_fn(|_| vec![T::ZERO; channels]);
+        for row in rows.chunks_exact(channels) {
+            mean.iter_mut().zip(row).for_each(|(mean, &x)| *mean += x);
+        }
+        let share = T::from_f64(1.0 / count as f64);
+        mean.iter_mut().for_each(|mean| *mean *= share);
+        for row in rows.chunks_exact(channels) {
+            for c in 0..channels {
+                let deviation = row[c] - mean[c];
+                deviations[c] += deviation;
+                squares[c] += deviation * deviation;
+            }
+        }
+        Self { count, mean, deviations, squares }
+    }
 }
 
 /// Normalises with the batch's statistics and moves the running ones (unbiased variance, as PyTorch).
@@ -94,6 +117,7 @@ pub(super) fn batch_norm<T: Scalar>(
     let channels = gamma.len();
     let (mean, variance) = moments(input, channels);
     let rows = (input.len() / channels) as f64;
+    assert!(rows > 1.0, "one row has no variance to normalise with");
 
     let unbiased = rows / (rows - 1.0);
     let (keep, momentum) = (1.0 - constants.momentum, constants.momentum);

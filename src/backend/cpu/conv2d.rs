@@ -120,7 +120,8 @@ fn im2col<T: Scalar>(input: &[T], g: &Geometry, first: usize, columns: &mut [T])
     });
 }
 
-/// `out = relu(out + bias + residual)` in one pass.
+/// `out = relu(out + bias + residual)` in one pass. A NaN stays one (`value < floor` is false for it): a broken input
+/// must not come out as features of zero.
 fn epilogue<T: Scalar>(out: &mut [T], bias: &[T], residual: Option<&[T]>, relu: bool) {
     let channels = bias.len();
     let values_per_task = channels * 64;
@@ -145,4 +146,20 @@ fn epilogue<T: Scalar>(out: &mut [T], bias: &[T], residual: Option<&[T]>, relu: 
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relu_keeps_nan() {
+        let residual = [0.0; 4];
+        for residual in [None, Some(&residual[..])] {
+            let mut out = [f32::NAN, -3.0, 2.0, -0.5];
+            epilogue(&mut out, &[1.0, 1.0], residual, true);
+            assert!(out[0].is_nan());
+            assert_eq!(out[1..], [0.0, 3.0, 0.5]);
+        }
+    }
 }

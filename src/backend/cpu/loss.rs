@@ -25,8 +25,8 @@ pub(super) fn loss<T: Scalar>(scores: &[T], loss: Loss, images: usize, totals: &
         let (sign, margin) = if i < rows { (1.0, margins.positive) } else { (-1.0, -margins.negative) };
         let directed = sign * score;
         let (value, slope) = match loss {
-            // max(0, margin − directed), slope −1 while it is positive; zero only where the comparison says so, so
-            // that a NaN stays one.
+            // max(0, margin − directed), slope −1 while it is positive. A NaN is not beyond the margin: a training
+            // that diverged has no loss of zero.
             Loss::TruncatedL1(_) if margin - directed <= 0.0 => (0.0, 0.0),
             Loss::TruncatedL1(_) => (margin - directed, -1.0),
             // −ln σ(directed) = ln(1 + e^(−directed)), without overflow on either side.

@@ -1,0 +1,86 @@
+//! `add_noise`: q above q + ε (Eq. 6), where ε is a function of seed, step and position.
+
+use std::f64::consts::PI;
+
+use simplenet::backend::{Backend, Noise};
+use simplenet::tensor::Tensor;
+
+use crate::draws::Draws;
+use crate::reference::{cell, matrix};
+use crate::subject::Subject;
+
+/// Philox4x32-10 from its paper (Salmon et al. 2011, fig. 2 and table 2).
+fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let [mut r0, mut l0, mut r1, mut l1] = counter;
+    let [mut key_0, mut key_1] = key;
+    for _ in 0..10 {
+        let high_low = |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32, a.wrapping_mul(b));
+        let (high_0, low_0) = high_low(0xD251_1F53, r0);
+        let (high_1, low_1) = high_low(0xCD9E_8D57, r1);
+        (r0, l0) = (high_1 as u32 ^ l0 ^ key_0, low_1);
+        (r1, l1) = (high_0 as u32 ^ l1 ^ key_1, low_0);
+        key_0 = key_0.wrapping_add(0x9E37_79B9);
+        key_1 = key_1.wrapping_add(0xBB67_AE85);
+    }
+    [r0, l0, r1, l1]
+}
+
+/// The standard normal of one element: key = seed, counter = (element/4 low, high, step, stream 0); Box–Muller gives
+/// (cos, sin) of the first pair of words, then of the second.
+fn normal(element: u64, noise: Noise) -> f64 {
+    let block = element / 4;
+    let counter = [block as u32, (block >> 32) as u32, noise.step, 0];
+    let words = philox(counter, [noise.seed as u32, (noise.seed >> 32) as u32]);
+    let uniform = words.map(|word| (f64::from(word) + 0.5) / 2f64.powi(32));
+    let pair = (element % 4) as usize / 2 * 2;
+    let (radius, angle) = ((-2.0 * uniform[pair].ln()).sqrt(), 2.0 * PI * uniform[pair + 1]);
+    if element.is_multiple_of(2) { radius * angle.cos() } else { radius * angle.sin() }
+}
+
+/// Random123's published answer for a counter and a key that are the digits of π.
+#[test]
+fn philox_gives_the_known_answer() {
+    let counter = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
+    let answer = [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1];
+    assert_eq!(philox(counter, [0xa409_3822, 0x299f_31d0]), answer);
+}
+
+pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
+    let mut draws = Draws::new(7);
+    // The last two are split between threads.
+    for (rows, channels) in [(1, 1), (5, 7), (3, 33), (13, 20), (35, 64), (131, 127), (300, 173)] {
+        for (seed, step) in [(0, 0), (7, 1), (0x0123_4567_89AB_CDEF, 4_000_000_000)] {
+            let noise = Noise { sigma: 0.015, seed, step };
+            let q = draws.normals(&[rows, channels], 1.0, 1.0);
+            // Around zero ε stands alone; around q it drowns in q's own rounding.
+            case(subject, &q, noise);
+            case(subject, &matrix(rows, channels, |_, _| 0.0), noise);
+        }
+        backward(subject, &mut draws, rows, channels);
+    }
+}
+
+fn case<B: Backend>(subject: &Subject<B>, q: &Tensor<f64>, noise: Noise) {
+    let &[rows, channels] = q.shape() else { panic!("[R, C]") };
+    let case = format!("{noise:?} on [{rows}, {channels}]");
+    let input = subject.upload(q);
+    let out = subject.run(&case, |device| Ok(vec![device.add_noise(&input, noise)?]));
+    let (normal_half, anomalous_half) = out[0].data().split_at(q.len());
+    subject.compare_exactly(&case, &Tensor::new([rows, channels], normal_half.to_vec()), q);
+    let reference = matrix(rows, channels, |row, channel| {
+        cell(q, row, channel) + noise.sigma * normal((row * channels + channel) as u64, noise)
+    });
+    // A few roundings each in the logarithm, the root, the angle, its cosine, σ and the sum.
+    let out = Tensor::new([rows, channels], anomalous_half.to_vec());
+    subject.compare(&case, &out, &reference, subject.rounding(6));
+}
+
+fn backward<B: Backend>(subject: &Subject<B>, draws: &mut Draws, rows: usize, channels: usize) {
+    let case = format!("backward [{rows}, {channels}]");
+    let gradient = draws.normals(&[2 * rows, channels], 0.0, 1.0);
+    let device_gradient = subject.upload(&gradient);
+    let out = subject.run(&case, |device| Ok(vec![device.add_noise_backward(&device_gradient)?]));
+    let reference = matrix(rows, channels, |row, c| cell(&gradient, row, c) + cell(&gradient, rows + row, c));
+    // One addition.
+    subject.compare(&case, &out[0], &reference, subject.rounding(1));
+}

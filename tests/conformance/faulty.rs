@@ -1,0 +1,373 @@
+//! The CPU in `f64` with one fault: every operation is the CPU's own, but for what the fault names.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use simplenet::backend::cpu::{Cpu, CpuConvolution, CpuFeatureCache, CpuTensor};
+use simplenet::backend::{
+    AdamSlot, Aggregation, AggregationMode, Backend, BatchNormConstants, BatchNormSaved, BatchNormState,
+    CachePrecision, ConvolutionWeights, DeviceTensor, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise, Result,
+};
+use simplenet::tensor::Tensor;
+
+use crate::faults::Fault;
+use crate::reference::{at, cell, extent, image, matrix};
+use crate::wrong;
+
+type T = CpuTensor<f64>;
+
+/// A CPU that gets one thing wrong.
+pub(crate) struct Faulty {
+    cpu: Cpu<f64>,
+    fault: Fault,
+    calls: AtomicU32,
+}
+
+/// A convolution, and the padding that the fault took from it.
+#[derive(Debug)]
+pub(crate) struct FaultyConvolution {
+    convolution: CpuConvolution<f64>,
+    border: usize,
+}
+
+impl Faulty {
+    pub(crate) fn new(cpu: Cpu<f64>, fault: Fault) -> Self {
+        Self { cpu, fault, calls: AtomicU32::new(0) }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    /// The tensor with other elements.
+    fn map(&self, tensor: &T, change: impl FnOnce(&Tensor<f64>) -> Tensor<f64>) -> Result<T> {
+        self.cpu.upload(&change(&self.cpu.download(tensor)?))
+    }
+
+    fn scaled(&self, tensor: &T, factor: f64) -> Result<T> {
+        self.map(tensor, |t| Tensor::new(t.shape(), t.data().iter().map(|x| x * factor).collect()))
+    }
+}
+
+impl Backend for Faulty {
+    type Scalar = f64;
+    type Tensor = T;
+    type Convolution = FaultyConvolution;
+    type FeatureCache = CpuFeatureCache;
+
+    fn description(&self) -> String {
+        format!("{} with {:?}", self.cpu.description(), self.fault)
+    }
+
+    fn upload(&self, tensor: &Tensor<f64>) -> Result<T> {
+        self.cpu.upload(tensor)
+    }
+
+    fn download(&self, tensor: &T) -> Result<Tensor<f64>> {
+        self.cpu.download(tensor)
+    }
+
+    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<T> {
+        if self.has(Fault::SwappedColours) {
+            let swapped: Vec<u8> = images.chunks_exact(3).flat_map(|rgb| [rgb[2], rgb[1], rgb[0]]).collect();
+            return self.cpu.normalize(&swapped, shape);
+        }
+        let out = self.cpu.normalize(images, shape)?;
+        let calls = f64::from(self.calls.fetch_add(1, Ordering::Relaxed));
+        if self.has(Fault::NotReproducible) { self.scaled(&out, 1.0 + calls * f64::EPSILON) } else { Ok(out) }
+    }
+
+    fn convolution(&self, weights: &ConvolutionWeights) -> Result<FaultyConvolution> {
+        let (mut changed, mut border) = (weights.clone(), 0);
+        if self.has(Fault::RepeatedBorder) {
+            border = std::mem::take(&mut changed.padding);
+        }
+        if self.has(Fault::TransposedKernel) {
+            changed.weight = wrong::transposed_kernel(&weights.weight);
+        }
+        Ok(FaultyConvolution { convolution: self.cpu.convolution(&changed)?, border })
+    }
+
+    fn conv2d(
+        &self,
+        input: &T,
+        FaultyConvolution { convolution, border }: &FaultyConvolution,
+        residual: Option<&T>,
+        relu: bool,
+    ) -> Result<T> {
+        if let (Some(residual), true) = (residual, self.has(Fault::ResidualAfterRelu)) {
+            let out = self.cpu.conv2d(input, convolution, None, relu)?;
+            let residual = self.cpu.download(residual)?;
+            return self.map(&out, |out| {
+                let sum = out.data().iter().zip(residual.data()).map(|(a, b)| a + b).collect();
+                Tensor::new(out.shape(), sum)
+            });
+        }
+        let padded = self.map(input, |input| wrong::with_repeated_border(input, *border))?;
+        self.cpu.conv2d(&padded, convolution, residual, relu)
+    }
+
+    fn max_pool2d(&self, input: &T) -> Result<T> {
+        let out = self.cpu.max_pool2d(input)?;
+        if !self.has(Fault::MaximumWithZeros) {
+            return Ok(out);
+        }
+        self.map(&out, |out| {
+            let &[n, h, w, channels] = out.shape() else { panic!("[N, H, W, C]") };
+            image([n, h, w, channels], |n, y, x, c| {
+                let value = at(out, n, y, x, c);
+                if y == 0 || x == 0 { value.max(0.0) } else { value }
+            })
+        })
+    }
+
+    fn aggregate(&self, levels: &[&T], aggregation: &Aggregation) -> Result<T> {
+        let patch = aggregation.patch;
+        if self.has(Fault::CountExcludesPadding)
+            && aggregation.mode == AggregationMode::Mean
+            && let [level] = levels
+        {
+            let out = self.cpu.aggregate(&[level], aggregation)?;
+            return self.map(&out, |means| wrong::excluding_padding(means, patch));
+        }
+        if self.has(Fault::TransposedUnfold) {
+            let levels: Vec<T> =
+                levels.iter().map(|level| self.map(level, wrong::transposed)).collect::<Result<_>>()?;
+            let out = self.cpu.aggregate(&levels.iter().collect::<Vec<_>>(), aggregation)?;
+            return self.map(&out, wrong::transposed);
+        }
+        let out = self.cpu.aggregate(levels, aggregation)?;
+        if !self.has(Fault::LevelsReversed) || levels.len() == 1 {
+            return Ok(out);
+        }
+        let widths: Vec<usize> = levels.iter().map(|level| level.shape()[3]).collect();
+        let last = aggregation.level_channels(widths[widths.len() - 1], widths.len());
+        self.map(&out, |out| {
+            let &[n, h, w, channels] = out.shape() else { panic!("[N, H, W, C]") };
+            image([n, h, w, channels], |n, y, x, c| at(out, n, y, x, (c + channels - last) % channels))
+        })
+    }
+
+    fn feature_cache(
+        &self,
+        images: usize,
+        rows: usize,
+        channels: usize,
+        options: &FeatureCacheOptions,
+    ) -> Result<CpuFeatureCache> {
+        let mut options = options.clone();
+        if self.has(Fault::CacheInHalf) {
+            options.precision = CachePrecision::F16;
+        }
+        self.cpu.feature_cache(images, rows, channels, &options)
+    }
+
+    fn append_features(&self, cache: &mut CpuFeatureCache, features: &T) -> Result<()> {
+        self.cpu.append_features(cache, features)
+    }
+
+    fn finish_features(&self, cache: &mut CpuFeatureCache) -> Result<()> {
+        self.cpu.finish_features(cache)
+    }
+
+    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<T> {
+        let mut images = images.to_vec();
+        if self.has(Fault::SortedImages) {
+            images.sort_unstable();
+        }
+        self.cpu.gather_rows(cache, &images)
+    }
+
+    fn linear(&self, input: &T, weight: &T, bias: Option<&T>) -> Result<T> {
+        self.cpu.linear(input, weight, bias.filter(|_| !self.has(Fault::NoBias)))
+    }
+
+    fn linear_grad_input(&self, gradient: &T, weight: &T) -> Result<T> {
+        self.cpu.linear_grad_input(gradient, weight)
+    }
+
+    fn linear_grad_weight(&self, gradient: &T, input: &T) -> Result<T> {
+        let out = self.cpu.linear_grad_weight(gradient, input)?;
+        let rows = input.shape()[0] as f64;
+        if self.has(Fault::MeanWeightGradient) { self.scaled(&out, 1.0 / rows) } else { Ok(out) }
+    }
+
+    fn column_sums(&self, gradient: &T) -> Result<T> {
+        let out = self.cpu.column_sums(gradient)?;
+        let rows = gradient.shape()[0] as f64;
+        if self.has(Fault::MeanBiasGradient) { self.scaled(&out, 1.0 / rows) } else { Ok(out) }
+    }
+
+    fn add_noise(&self, input: &T, mut noise: Noise) -> Result<T> {
+        if self.has(Fault::SameNoiseEveryStep) {
+            noise.step = 0;
+        }
+        if self.has(Fault::ShortSeed) {
+            noise.seed &= 0xFFFF_FFFF;
+        }
+        if !self.has(Fault::NoiseByRow) {
+            return self.cpu.add_noise(input, noise);
+        }
+        let channels = input.shape()[1];
+        let padded = self.map(input, |x| {
+            matrix(extent(x).0, channels.next_multiple_of(4), |row, c| {
+                if c < channels { cell(x, row, c) } else { 0.0 }
+            })
+        })?;
+        let out = self.cpu.add_noise(&padded, noise)?;
+        self.map(&out, |out| matrix(extent(out).0, channels, |row, c| cell(out, row, c)))
+    }
+
+    fn add_noise_backward(&self, gradient: &T) -> Result<T> {
+        if self.has(Fault::HalfTheGradient) {
+            let rows = gradient.shape()[0] / 2;
+            return self.map(gradient, |g| matrix(rows, extent(g).1, |row, c| cell(g, row, c)));
+        }
+        self.cpu.add_noise_backward(gradient)
+    }
+
+    fn batch_norm(
+        &self,
+        input: &T,
+        state: BatchNormState<'_, T>,
+        mut constants: BatchNormConstants,
+    ) -> Result<(T, BatchNormSaved<T>)> {
+        if self.has(Fault::ReversedMomentum) {
+            constants.momentum = 1.0 - constants.momentum;
+        }
+        let BatchNormState { gamma, beta, running_mean, running_var } = state;
+        let before = self.cpu.download(running_var)?;
+        let rows = input.shape()[0] as f64;
+        let state = BatchNormState { gamma, beta, running_mean, running_var: &mut *running_var };
+        let (mut out, mut saved) = self.cpu.batch_norm(input, state, constants)?;
+        if self.has(Fault::BiasedRunningVariance) {
+            let keep = 1.0 - constants.momentum;
+            let biased = |after: &Tensor<f64>| {
+                let pairs = after.data().iter().zip(before.data());
+                let mixed = pairs.map(|(after, old)| keep * old + (after - keep * old) * (rows - 1.0) / rows);
+                Tensor::new(after.shape(), mixed.collect())
+            };
+            *running_var = self.map(running_var, biased)?;
+        }
+        if self.has(Fault::UnbiasedBatchVariance) || self.has(Fault::OnePassVariance) {
+            let x = self.cpu.download(input)?;
+            let formula = if self.has(Fault::OnePassVariance) { wrong::one_pass } else { wrong::unbiased };
+            let [mean, variance, inverse] = wrong::statistics(&x, formula, constants.epsilon);
+            let [mean, variance] = [self.cpu.upload(&mean)?, self.cpu.upload(&variance)?];
+            out = self.cpu.batch_norm_inference(input, gamma, beta, &mean, &variance, constants.epsilon)?;
+            saved = BatchNormSaved { mean, inverse_std: self.cpu.upload(&inverse)? };
+        }
+        Ok((out, saved))
+    }
+
+    fn batch_norm_backward(
+        &self,
+        gradient: &T,
+        input: &T,
+        gamma: &T,
+        saved: &BatchNormSaved<T>,
+    ) -> Result<(T, T, T)> {
+        let (out, grad_gamma, grad_beta) = self.cpu.batch_norm_backward(gradient, input, gamma, saved)?;
+        if !self.has(Fault::ConstantStatistics) {
+            return Ok((out, grad_gamma, grad_beta));
+        }
+        let (gamma, inverse) = (self.cpu.download(gamma)?, self.cpu.download(&saved.inverse_std)?);
+        let scaled = self.map(gradient, |dy| {
+            let (rows, channels) = extent(dy);
+            matrix(rows, channels, |row, c| cell(dy, row, c) * gamma.data()[c] * inverse.data()[c])
+        })?;
+        Ok((scaled, grad_gamma, grad_beta))
+    }
+
+    fn batch_norm_inference(
+        &self,
+        input: &T,
+        gamma: &T,
+        beta: &T,
+        mean: &T,
+        variance: &T,
+        epsilon: f64,
+    ) -> Result<T> {
+        if !self.has(Fault::EpsilonOutsideTheRoot) {
+            return self.cpu.batch_norm_inference(input, gamma, beta, mean, variance, epsilon);
+        }
+        let variance = self.map(variance, |v| {
+            Tensor::new(v.shape(), v.data().iter().map(|v| (v.sqrt() + epsilon).powi(2)).collect())
+        })?;
+        self.cpu.batch_norm_inference(input, gamma, beta, mean, &variance, 0.0)
+    }
+
+    fn leaky_relu(&self, input: &T, slope: f64) -> Result<T> {
+        self.cpu.leaky_relu(input, slope)
+    }
+
+    fn leaky_relu_backward(&self, gradient: &T, input: &T, slope: f64) -> Result<T> {
+        if !self.has(Fault::SlopeOneAtZero) {
+            return self.cpu.leaky_relu_backward(gradient, input, slope);
+        }
+        let input = self.map(input, |x| {
+            Tensor::new(x.shape(), x.data().iter().map(|&x| if x == 0.0 { 1.0 } else { x }).collect())
+        })?;
+        self.cpu.leaky_relu_backward(gradient, &input, slope)
+    }
+
+    fn score(&self, input: &T, weight: &T) -> Result<T> {
+        self.cpu.score(input, weight)
+    }
+
+    fn score_backward(&self, gradient: &T, input: &T, weight: &T) -> Result<(T, T)> {
+        let (grad_input, grad_weight) = self.cpu.score_backward(gradient, input, weight)?;
+        let rows = input.shape()[0] as f64;
+        if self.has(Fault::MeanScoreGradient) {
+            return Ok((grad_input, self.scaled(&grad_weight, 1.0 / rows)?));
+        }
+        Ok((grad_input, grad_weight))
+    }
+
+    fn loss(&self, scores: &T, loss: Loss, mut images: usize, totals: &mut T) -> Result<T> {
+        if self.has(Fault::TotalsOverwritten) {
+            *totals = self.cpu.zeros(&[LOSS_TOTALS])?;
+        }
+        if self.has(Fault::TotalsUnweighted) {
+            images = 1;
+        }
+        let gradient = self.cpu.loss(scores, loss, images, totals)?;
+        let summed = self.has(Fault::CrossEntropyOfTwoMeans) && matches!(loss, Loss::CrossEntropy(_));
+        if summed { self.scaled(&gradient, 2.0) } else { Ok(gradient) }
+    }
+
+    fn adam(&self, slots: &mut [AdamSlot<'_, T>], mut step: u32) -> Result<()> {
+        if self.has(Fault::NoBiasCorrection) {
+            step = u32::MAX;
+        }
+        for slot in slots.iter_mut() {
+            match self.fault {
+                Fault::NeverDecoupled => slot.rule.decoupled = false,
+                Fault::AlwaysDecoupled => slot.rule.decoupled = true,
+                _ => {}
+            }
+        }
+        let updated = if self.has(Fault::FirstParameterOnly) { 1 } else { slots.len() };
+        self.cpu.adam(&mut slots[..updated], step)
+    }
+
+    fn anomaly_map(&self, scores: &T, rows: &T, columns: &T) -> Result<(T, T)> {
+        let (maps, maxima) = self.cpu.anomaly_map(scores, rows, columns)?;
+        let host = self.cpu.download(&maps)?;
+        let count = host.shape()[0];
+        let pixels = host.len() / count;
+        if self.has(Fault::MaximumOfTheMap) {
+            let maximum = |map: &[f64]| map.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let maxima = host.data().chunks_exact(pixels).map(maximum).collect();
+            return Ok((maps, self.cpu.upload(&Tensor::new([count], maxima))?));
+        }
+        if self.has(Fault::FirstMapOnly) {
+            let repeated = Tensor::new(host.shape(), host.data()[..pixels].repeat(count));
+            return Ok((self.cpu.upload(&repeated)?, maxima));
+        }
+        Ok((maps, maxima))
+    }
+
+    fn reshape(&self, tensor: T, shape: &[usize]) -> T {
+        self.cpu.reshape(tensor, shape)
+    }
+}

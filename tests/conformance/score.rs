@@ -1,0 +1,31 @@
+//! `score`: one dot product a row, and its gradients.
+
+use simplenet::backend::Backend;
+
+use crate::draws::Draws;
+use crate::reference::{cell, matrix, vector};
+use crate::subject::Subject;
+
+pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
+    let mut draws = Draws::new(10);
+    for (rows, channels) in [(1, 1), (5, 7), (117, 33), (585, 20), (1, 64), (300, 1024)] {
+        let case = |part: &str| format!("{part} [{rows}, {channels}]");
+        // Away from zero, so that no single sum cancels by chance and leaves nothing but its rounding.
+        let x = draws.normals(&[rows, channels], 1.0, 1.0);
+        let w = draws.normals(&[1, channels], 1.0, 1.0);
+        let ds = draws.normals(&[rows], 1.0, 1.0);
+        let (device_x, device_w, device_ds) = (subject.upload(&x), subject.upload(&w), subject.upload(&ds));
+        let out = subject.run(&case("all"), |device| {
+            let (dx, dw) = device.score_backward(&device_ds, &device_x, &device_w)?;
+            Ok(vec![device.score(&device_x, &device_w)?, dx, dw])
+        });
+        let scores = vector(rows, |row| (0..channels).map(|c| cell(&x, row, c) * w.data()[c]).sum());
+        let grad_input = matrix(rows, channels, |row, c| ds.data()[row] * w.data()[c]);
+        let grad_weight =
+            matrix(1, channels, |_, c| (0..rows).map(|row| ds.data()[row] * cell(&x, row, c)).sum());
+        // A sum over channels, one product, a sum over rows.
+        subject.compare(&case("scores"), &out[0], &scores, subject.rounding(channels));
+        subject.compare(&case("input gradient"), &out[1], &grad_input, subject.rounding(1));
+        subject.compare(&case("weight gradient"), &out[2], &grad_weight, subject.rounding(rows));
+    }
+}
