@@ -198,23 +198,28 @@ fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
     let folder = tempfile::tempdir().unwrap();
     let (image, model) = (picture(&folder.path().join("demo")), folder.path().join("model.safetensors"));
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/reference/authors_ckpt.pth");
-    let import = |preset: &str| {
+    let import = |checkpoint: &Path, preset: &str| {
         Command::new(env!("CARGO_BIN_EXE_simplenet"))
             .args(["import", "--backbone", "resnet18_slim", "--weights", "synthetic:0", "--preset", preset])
-            .arg(&checkpoint)
+            .arg(checkpoint)
             .arg("--output")
             .arg(&model)
             .output()
             .unwrap()
     };
     // The official preset gives 1536 channels; this checkpoint is smaller.
-    let refused = import("official");
+    let refused = import(&checkpoint, "official");
     assert_eq!(refused.status.code(), Some(2));
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(message.contains("192 channels") && message.contains("--preset"), "{message}");
+    let backbone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights/plain.pth");
+    let refused = import(&backbone, "paper");
+    assert_eq!(refused.status.code(), Some(2));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("no checkpoint of the authors' code"), "{message}");
     assert!(!model.exists());
 
-    assert!(import("paper").status.success());
+    assert!(import(&checkpoint, "paper").status.success());
     let reference = Reference::load("imported");
     for (device, name) in DEVICES {
         let mut findings = Findings::new(name);

@@ -102,6 +102,11 @@ impl Findings {
         self.found.iter().any(|f| f.row == row && !f.within())
     }
 
+    /// The largest error of a row, as a multiple of its bound.
+    pub(crate) fn excess(&self, row: Row) -> f64 {
+        self.found.iter().filter(|f| f.row == row).map(|f| f.error / f.bound).fold(0.0, worse)
+    }
+
     /// Asserts every bound; with `SIMPLENET_PARITY_TABLE=1` the errors also go into the table.
     pub(crate) fn hold(self) {
         assert!(!self.found.is_empty(), "a check that measures nothing proves nothing");

@@ -10,7 +10,7 @@ const VALUES_PER_TASK: usize = 1 << 14;
 /// `torch.optim.Adam` (single-tensor path), `step` counted from 1:
 ///
 /// ```text
-/// g ← ∂L/∂p + λ·p                     (AdamW instead: p ← p·(1 − lr·λ))
+/// g ← ∂L/∂p + λ·p                     (AdamW instead: p ← p − lr·λ·p)
 /// m ← m + (1 − β₁)·(g − m)
 /// v ← β₂·v + (1 − β₂)·g²
 /// p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
@@ -27,10 +27,11 @@ pub(super) fn adam<T: Scalar>(slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u3
 
     for slot in slots {
         let rule = slot.rule;
-        let (l2, shrink) = if rule.decoupled {
-            (T::ZERO, T::from_f64(1.0 - rule.learning_rate * rule.weight_decay))
+        // The share that goes, not the one that stays: near one, f32 has but seven digits for what is missing.
+        let (l2, decay) = if rule.decoupled {
+            (T::ZERO, T::from_f64(rule.learning_rate * rule.weight_decay))
         } else {
-            (T::from_f64(rule.weight_decay), T::ONE)
+            (T::from_f64(rule.weight_decay), T::ZERO)
         };
         let step_size = T::from_f64(rule.learning_rate / correction_1);
         slot.parameter
@@ -41,7 +42,7 @@ pub(super) fn adam<T: Scalar>(slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u3
             .zip(slot.second_moment.data_mut().par_chunks_mut(VALUES_PER_TASK))
             .for_each(|(((parameter, gradient), first), second)| {
                 for (((p, &g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
-                    *p *= shrink;
+                    *p += -(decay * *p);
                     let g = g + l2 * *p;
                     *m += rate_1 * (g - *m);
                     *v = keep_2 * *v + rate_2 * g * g;
