@@ -50,7 +50,7 @@ pub enum ModelError {
     /// The backbone at hand is not the one the head was trained on.
     #[error(
         "the model was trained on {} weights with SHA-256 {}, but the weights at hand have {found}; give the right \
-         file with --weights (a bundled model needs none: it is damaged, copy it again)",
+         file with --weights, or train with --bundle to keep the backbone inside the model",
         expected.architecture, expected.sha256
     )]
     OtherBackbone {

@@ -158,9 +158,9 @@ fn one_good_image_trains_and_gets_no_threshold() {
     assert!(ran.lines()[0].get("verdict").is_none());
 }
 
-/// A score that is no number has not passed.
+/// A score that is no number has not passed; a weight that is none is not even loaded.
 #[test]
-fn a_model_that_says_nan_rejects() {
+fn a_model_whose_scores_overflow_rejects() {
     let world = World::new();
     write_category(&world.path("data/weave"), 0, "png");
     let model = World::trained().bytes("run/weave/model.safetensors");
@@ -169,6 +169,13 @@ fn a_model_that_says_nan_rejects() {
     let at = last.data().as_ptr() as usize - model.as_ptr() as usize;
     let mut broken = model.clone();
     broken[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    world.write("nan.safetensors", edit_metadata(&broken, |_| {}));
+    let words = ["nan.safetensors", "discriminator.score.weight", "train it again"];
+    world.run("predict --model nan.safetensors data/weave/test").fails(2, &words);
+
+    for weight in broken[at..at + last.data().len()].chunks_exact_mut(4) {
+        weight.copy_from_slice(&f32::MAX.to_le_bytes());
+    }
     world.write("model.safetensors", edit_metadata(&broken, |_| {}));
     let ran = world.run("predict --model model.safetensors data/weave/test --fail-on-defect").exits(1);
     assert_eq!(column(&ran.lines(), "verdict"), ["defect"; 6]);

@@ -39,7 +39,7 @@ fn bad_flags_exit_2_and_name_themselves() {
         ("--epochs 4000000000", "--epochs"),
         ("--hidden 0", "hidden is 0"),
         ("--hidden 99999999999", "--hidden"),
-        ("--size 0", "cannot crop 0 pixels"),
+        ("--size 0", "choose a --size"),
         ("--size 600000000", "--size"),
         ("--backbone resnet19", "resnet19"),
     ] {

@@ -111,7 +111,11 @@ fn damaged_models_and_models_of_another_version_are_refused() {
         ("newer", with(|m| m["format"] = 2.into()), &["model format 2", "reads format 1", "train again"]),
         ("no-format", with(|m| m["format"] = "x".into()), &["damaged"]),
         ("wider", with(|m| m["head"]["hidden"] = 33.into()), &["damaged", "[33"]),
-        ("sizes", with(|m| m["settings"]["features"]["preprocess"]["crop"] = 0.into()), &["cannot crop 0"]),
+        (
+            "sizes",
+            with(|m| m["settings"]["features"]["preprocess"]["crop"] = 0.into()),
+            &["the network's input is 0 pixels"],
+        ),
         ("field", with(|m| m["settings"]["surprise"] = 1.into()), &["damaged", "surprise"]),
         ("weights", simplenet::backbone::weights::embedded::FILE.to_vec(), &["is no model of this program"]),
     ] {

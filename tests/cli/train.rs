@@ -25,8 +25,9 @@ fn a_run_folder_holds_everything_that_is_promised() {
 
     // The table alone on stdout, each note once; the rest on stderr.
     let table: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(table.len(), 3, "{}", ran.stdout);
+    assert_eq!(table.len(), 4, "{}", ran.stdout);
     assert!(table[0].contains("I-AUROC") && table[2].starts_with("weave"), "{}", ran.stdout);
+    assert!(table[3].contains("was not inspected"), "{}", ran.stdout);
     for word in ["data ", "backbone ", "device ", "report ", "next ", "threshold "] {
         assert!(ran.stderr.contains(word), "{word} is not in {}", ran.stderr);
     }
