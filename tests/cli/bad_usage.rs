@@ -50,7 +50,7 @@ fn bad_flags_exit_2_and_name_themselves() {
         ("frobnicate", "frobnicate"),
         ("predict data", "--model"),
         ("predict --model run/weave/model.safetensors", "<PATH>"),
-        ("predict --model run/weave/model.safetensors data --batch 0", "--batch 0"),
+        ("predict --model run/weave/model.safetensors data --batch 0", "--batch"),
         (
             "test --model run/weave/model.safetensors --data data --fail-below auroc=1 --output never",
             "i_auroc",
