@@ -196,7 +196,7 @@ impl Prediction<'_> {
 
         let Counts { images, defects, unreadable, inspected } = self.counts;
         let seconds = start.elapsed().as_secs_f64();
-        let mut summary = format!("{images} images scored");
+        let mut summary = format!("{images} {} scored", if images == 1 { "image" } else { "images" });
         if self.model.thresholds.image.is_some() {
             summary += &format!(", {defects} defective");
         }

@@ -121,7 +121,7 @@ fn in_words(model: &Model, thresholds: &Thresholds) -> Result<String, std::fmt::
     if calibration.is_weak() {
         writeln!(
             text,
-            "{total} held-out images are few: their {} quantile is hardly more than their maximum",
+            "{total} held-out images are few: their {} quantile is only their maximum",
             calibration.quantile
         )?;
     }

@@ -34,7 +34,7 @@ impl Style {
     }
 }
 
-/// A metric in percent with one decimal, with its deviation over seeds where there is one; [`ABSENT`] for none.
+/// A metric in percent with one decimal, with its deviation over seeds where there is one; an en dash for none.
 pub fn percent(stats: Option<MeanStd>) -> String {
     match stats {
         None => ABSENT.into(),

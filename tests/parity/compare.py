@@ -3,7 +3,7 @@
     python tests/parity/compare.py MODEL_OR_WEIGHTS IMAGE [--backbone NAME] [--weights FILE] [--fast] [--simplenet PATH]
 
 MODEL_OR_WEIGHTS is a model file of this program, or backbone weights: safetensors, .pth or synthetic:SEED. A model that does
-not carry its backbone takes it from --weights, unless its own metadata names synthetic weights. PyTorch computes in f64.
+not carry its backbone takes it from --weights, unless its own metadata names embedded or synthetic weights. PyTorch computes in f64.
 Exit code 0 if every error is within 1e-5 (1e-4 with --fast), 1 if not. Requirements: see generate.py.
 """
 import argparse
@@ -28,7 +28,10 @@ DEFAULT = {"preprocess": {"fit": "crop", "resize": 256, "crop": 224}, "levels": 
 
 
 def weights_of(source, architecture):
-    """torchvision's state dict from a file or from synthetic:SEED."""
+    """torchvision's state dict from a file, from synthetic:SEED, or the one inside the program."""
+    if source == "embedded":
+        path = pathlib.Path(__file__).parents[2] / "weights" / "resnet18_slim.safetensors"
+        return {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
     if source.startswith("synthetic:"):
         return synthetic.state_dict(architecture, int(source.removeprefix("synthetic:")))
     if source.endswith(".safetensors"):
