@@ -8,8 +8,13 @@
 #include <cuda_fp16.h>
 // The block's dynamic shared memory as an array of T.
 #define DYNAMIC_SHARED(T, name) extern __shared__ __align__(16) T name[]
+// One rounding each, where a compiler would fuse a product and a sum: for arithmetic that repeats the CPU's bits.
+__device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
 #else
 #include "cusim.h"
+inline float rounded_product(float a, float b) { return a * b; }
+inline float rounded_sum(float a, float b) { return a + b; }
 #endif
 
 using u64 = unsigned long long;
@@ -27,6 +32,20 @@ __device__ __forceinline__ float to_float(__half value) { return __half2float(va
 template <class T> __device__ __forceinline__ T from_float(float value);
 template <> __device__ __forceinline__ float from_float<float>(float value) { return value; }
 template <> __device__ __forceinline__ __half from_float<__half>(float value) { return __float2half_rn(value); }
+
+// --- Bits -----------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ unsigned bits_of(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+__device__ __forceinline__ float float_of(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 // --- Packets: what one thread moves in one access -------------------------------------------------------------------
 
@@ -46,6 +65,31 @@ template <unsigned WIDTH, class T> __device__ __forceinline__ Packet<T, WIDTH> l
 
 template <unsigned WIDTH, class T> __device__ __forceinline__ void store(T* to, const Packet<T, WIDTH>& packet) {
     *reinterpret_cast<Packet<T, WIDTH>*>(to) = packet;
+}
+
+// Whether an address fits a packet.
+template <unsigned WIDTH, class T> __device__ __forceinline__ bool is_aligned(const T* address) {
+    return reinterpret_cast<size_t>(address) % sizeof(Packet<T, WIDTH>) == 0;
+}
+
+// The first `count` elements of a packet and zeros behind them: one access where the packet is whole and aligned, one
+// an element at the end of a tensor or in one that begins or ends its rows anywhere.
+template <unsigned WIDTH, class T> __device__ __forceinline__ Packet<T, WIDTH> load_part(const T* from, u64 count) {
+    if (count >= WIDTH && is_aligned<WIDTH>(from)) return load<WIDTH>(from);
+    Packet<T, WIDTH> packet;
+#pragma unroll
+    for (unsigned i = 0; i < WIDTH; ++i) packet.value[i] = i < count ? from[i] : from_float<T>(0.0f);
+    return packet;
+}
+
+// The counterpart of load_part: writes no more than `count` elements.
+template <unsigned WIDTH, class T>
+__device__ __forceinline__ void store_part(T* to, const Packet<T, WIDTH>& packet, u64 count) {
+    if (count >= WIDTH && is_aligned<WIDTH>(to)) return store(to, packet);
+#pragma unroll
+    for (unsigned i = 0; i < WIDTH; ++i) {
+        if (i < count) to[i] = packet.value[i];
+    }
 }
 
 // --- Indices --------------------------------------------------------------------------------------------------------
@@ -70,4 +114,47 @@ __device__ __forceinline__ float warp_maximum(float value) {
         value = maximum(value, __shfl_down_sync(ALL_LANES, value, offset));
     }
     return value;
+}
+
+// --- Sums over the rows of a matrix -----------------------------------------------------------------------------------
+//
+// Stage one: a block takes 32 neighbouring columns (128 bytes of every row, one access a warp) of a group of 128 rows,
+// and its 8 warps are lanes that share the rows. Stage two joins the groups, again 32 columns × 8 lanes a block. The
+// CPU cuts its sums into the same groups.
+
+constexpr unsigned COLUMNS = WARP;
+constexpr unsigned LANES = THREADS / COLUMNS;
+constexpr unsigned GROUP_ROWS = 128;
+constexpr unsigned LANE_ROWS = GROUP_ROWS / LANES;
+
+// The column of this thread, and its lane among the eight that share the column.
+__device__ __forceinline__ unsigned column_index() { return blockIdx.x * COLUMNS + threadIdx.x % COLUMNS; }
+__device__ __forceinline__ unsigned lane_index() { return threadIdx.x / COLUMNS; }
+
+// Replaces every value by its sum over the eight lanes of the column, in their order. All threads of the block come here.
+template <class T, unsigned COUNT> __device__ __forceinline__ void sum_lanes(T (&values)[COUNT]) {
+    __shared__ T parts[COUNT][THREADS];
+    __syncthreads();  // What an earlier call left there has been read.
+#pragma unroll
+    for (unsigned i = 0; i < COUNT; ++i) parts[i][threadIdx.x] = values[i];
+    __syncthreads();
+#pragma unroll
+    for (unsigned i = 0; i < COUNT; ++i) {
+        T sum = parts[i][threadIdx.x % COLUMNS];
+        for (unsigned lane = 1; lane < LANES; ++lane) sum += parts[i][lane * COLUMNS + threadIdx.x % COLUMNS];
+        values[i] = sum;
+    }
+}
+
+// The sum over `groups` of one column of partial sums `[groups, columns]`; 0 outside the matrix.
+__device__ __forceinline__ double join_groups(const double* partials, unsigned groups, unsigned columns) {
+    const unsigned column = column_index();
+    double sum[1] = {0.0};
+    if (column < columns) {
+        for (unsigned group = lane_index(); group < groups; group += LANES) {
+            sum[0] += partials[u64(group) * columns + column];
+        }
+    }
+    sum_lanes(sum);
+    return sum[0];
 }

@@ -1,0 +1,85 @@
+#include "common.cuh"
+
+// score: out[r] = Σ_c x[r, c]·w[c], the discriminator's last layer, `[R, C], [C] → [R]`.
+// leaky_relu_score: the same of leaky_relu(x): inference never writes the activation.
+// score_backward: grad_input[r, c] = ds[r]·w[c] `[R, C]`, grad_weight[c] = Σ_r ds[r]·x[r, c] `[C]`.
+//
+// Forward: one warp a row, packets of four where C allows, four sums a lane. 4·R·C bytes, 2·R·C operations.
+// Backward: see "Sums over the rows of a matrix"; reads x and writes grad_input, 8·R·C bytes, 3·R·C operations. The
+// second stage of grad_weight is `column_sums`.
+
+// Lane 0 gets the dot product of a row with the weight.
+template <unsigned WIDTH, class Activation>
+__device__ __forceinline__ float dot(const float* row, const float* weight, unsigned columns, Activation activation) {
+    float sums[WIDTH] = {};
+    for (unsigned column = threadIdx.x % WARP * WIDTH; column < columns; column += WARP * WIDTH) {
+        const Packet<float, WIDTH> x = load<WIDTH>(row + column);
+        const Packet<float, WIDTH> w = load<WIDTH>(weight + column);
+#pragma unroll
+        for (unsigned i = 0; i < WIDTH; ++i) sums[i] = fmaf(activation(x.value[i]), w.value[i], sums[i]);
+    }
+    float sum = sums[0];
+#pragma unroll
+    for (unsigned i = 1; i < WIDTH; ++i) sum += sums[i];
+    return warp_sum(sum);
+}
+
+template <class Activation>
+__device__ __forceinline__ void score_rows(const float* input, const float* weight, float* out, unsigned rows,
+                                           unsigned columns, Activation activation) {
+    const u64 row = thread_index() / WARP;
+    if (row >= rows) return;  // The whole warp.
+    const float* x = input + row * columns;
+    const float sum = columns % 4 == 0 ? dot<4>(x, weight, columns, activation) : dot<1>(x, weight, columns, activation);
+    if (threadIdx.x % WARP == 0) out[row] = sum;
+}
+
+struct Identity {
+    __device__ __forceinline__ float operator()(float x) const { return x; }
+};
+
+struct LeakyRelu {
+    float slope;
+    __device__ __forceinline__ float operator()(float x) const { return x > 0.0f ? x : slope * x; }
+};
+
+// Threads: 32·R.
+extern "C" __global__ void __launch_bounds__(256) score(const float* __restrict__ input,
+                                                        const float* __restrict__ weight, float* __restrict__ out,
+                                                        unsigned rows, unsigned columns) {
+    score_rows(input, weight, out, rows, columns, Identity{});
+}
+
+// Threads: 32·R.
+extern "C" __global__ void __launch_bounds__(256) leaky_relu_score(const float* __restrict__ input,
+                                                                   const float* __restrict__ weight,
+                                                                   float* __restrict__ out, unsigned rows,
+                                                                   unsigned columns, float slope) {
+    score_rows(input, weight, out, rows, columns, LeakyRelu{slope});
+}
+
+// grad_input, and the sums of grad_weight over groups of 128 rows: `[R], [R, C], [C] → [R, C], [groups, C]`.
+// Blocks: ⌈C/32⌉ × groups.
+extern "C" __global__ void __launch_bounds__(256) score_backward(const float* __restrict__ gradient,
+                                                                 const float* __restrict__ input,
+                                                                 const float* __restrict__ weight,
+                                                                 float* __restrict__ grad_input,
+                                                                 double* __restrict__ partials, unsigned rows,
+                                                                 unsigned columns) {
+    const unsigned column = column_index();
+    double sum[1] = {0.0};
+    if (column < columns) {
+        const float w = weight[column];
+#pragma unroll
+        for (unsigned i = 0; i < LANE_ROWS; ++i) {
+            const u64 row = u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index();
+            if (row < rows) {
+                const float ds = gradient[row];
+                grad_input[row * columns + column] = ds * w;
+                sum[0] += ds * input[row * columns + column];
+            }
+        }
+    }
+    sum_lanes(sum);
+    if (lane_index() == 0 && column < columns) partials[u64(blockIdx.y) * columns + column] = sum[0];
+}
