@@ -10,6 +10,7 @@
 //! user's file. What can fail at run time (memory, disk, a device) is a [`BackendError`].
 
 pub mod cpu;
+pub mod cuda;
 
 mod plans;
 
@@ -34,6 +35,9 @@ pub enum BackendError {
         #[source]
         source: std::io::Error,
     },
+    /// The GPU failed, or there is none.
+    #[error(transparent)]
+    Cuda(#[from] cuda::CudaError),
     /// A feature is too large for half precision.
     #[error(
         "a feature of {value} does not fit half precision (at most 65504); use --feature-cache f32, and check that the \

@@ -1,0 +1,86 @@
+//! One device, opened: its streams, its memory, its kernels and its matrix products.
+
+use super::error::{CudaError, Doing};
+use super::memory::{CudaTensor, ElementType, Memory, Scratch};
+use super::modules::Modules;
+use super::probe::{self, Device};
+use super::products::Products;
+use super::staging::Staging;
+use super::{CudaOptions, Precision};
+use cudarc::driver::{CudaContext, CudaStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What every operation works with.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) device: Device,
+    pub(super) precision: Precision,
+    /// All kernels and products run here, one after the other.
+    pub(super) compute: Arc<CudaStream>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) modules: Modules,
+    pub(super) products: Products,
+    staging: Mutex<Staging>,
+    pub(super) cuda: Arc<CudaContext>,
+}
+
+impl Context {
+    pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
+        let CudaOptions { ordinal, precision, poison_memory } = options;
+        probe::kernels()?;
+        let devices = probe::devices()?;
+        let count = devices.len();
+        let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
+        device.check_kernels()?;
+        probe::cublaslt()?;
+        if device.capability.0 < 8 && precision == Precision::Tf32 {
+            return Err(CudaError::NoSuchPrecision { device: device.name, precision: "tf32" });
+        }
+        let cuda = CudaContext::new(ordinal).doing("opening it")?;
+        // SAFETY: cudarc's own slices are not used. Buffers are ordered by the one compute stream; the copy stream
+        // has explicit events.
+        unsafe { cuda.disable_event_tracking() };
+        let compute = cuda.new_stream().doing("making a stream")?;
+        let copy = cuda.new_stream().doing("making a stream")?;
+        let memory = Memory::new(Arc::clone(&cuda), Arc::clone(&compute), poison_memory);
+        let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
+        let modules = Modules::new(Arc::clone(&cuda), device.clone());
+        let products = Products::new(precision)?;
+        Ok(Self { device, precision, compute, memory, modules, products, staging, cuda })
+    }
+
+    /// Makes the device's context the one this thread talks to.
+    pub(super) fn bind(&self) -> Result<(), CudaError> {
+        self.cuda.bind_to_thread().doing("binding its context")
+    }
+
+    /// The element type of the backbone's activations.
+    pub(super) fn activation(&self) -> ElementType {
+        match self.precision {
+            Precision::F16 => ElementType::F16,
+            Precision::F32 | Precision::Tf32 => ElementType::F32,
+        }
+    }
+
+    /// A tensor with arbitrary content: the caller writes every element.
+    pub(super) fn tensor(&self, shape: &[usize], element: ElementType) -> Result<CudaTensor, CudaError> {
+        CudaTensor::new(&self.memory, shape, element)
+    }
+
+    /// A tensor of zeros.
+    pub(super) fn zeros(&self, shape: &[usize]) -> Result<CudaTensor, CudaError> {
+        let tensor = self.tensor(shape, ElementType::F32)?;
+        tensor.buffer().fill(0)?;
+        Ok(tensor)
+    }
+
+    /// Memory for partial results, with arbitrary content.
+    pub(super) fn scratch<T>(&self, len: usize) -> Result<Scratch<T>, CudaError> {
+        Scratch::new(&self.memory, len)
+    }
+
+    /// The copies between host and device.
+    pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
