@@ -23,25 +23,21 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_moments(const float
                                                                      float* __restrict__ squares, unsigned rows,
                                                                      unsigned columns) {
     const unsigned column = column_index();
-    const u64 first_row = u64(blockIdx.y) * GROUP_ROWS;
-    const unsigned count = rows - first_row < GROUP_ROWS ? unsigned(rows - first_row) : GROUP_ROWS;
-    const float* x = input + first_row * columns + column;
+    const u64 rest = rows - u64(blockIdx.y) * GROUP_ROWS;
+    const unsigned group_rows = rest < GROUP_ROWS ? unsigned(rest) : GROUP_ROWS;
 
     float values[LANE_ROWS];
+    load_lane(input, rows, columns, values);
     float mean[1] = {0.0f};
 #pragma unroll
-    for (unsigned i = 0; i < LANE_ROWS; ++i) {
-        const unsigned row = i * LANES + lane_index();
-        values[i] = row < count && column < columns ? x[u64(row) * columns] : 0.0f;
-        mean[0] += values[i];
-    }
+    for (float value : values) mean[0] += value;
     sum_lanes(mean);
-    mean[0] *= 1.0f / float(count);
+    mean[0] *= 1.0f / float(group_rows);
 
     float sums[2] = {0.0f, 0.0f};
 #pragma unroll
     for (unsigned i = 0; i < LANE_ROWS; ++i) {
-        if (i * LANES + lane_index() < count) {
+        if (i < lane_rows(rows)) {
             const float deviation = values[i] - mean[0];
             sums[0] += deviation;
             sums[1] = fmaf(deviation, deviation, sums[1]);
@@ -168,19 +164,17 @@ extern "C" __global__ void __launch_bounds__(256)
                                   double* __restrict__ sums_gamma, double* __restrict__ sums_beta, unsigned rows,
                                   unsigned columns) {
     const unsigned column = column_index();
+    float dy[LANE_ROWS], x[LANE_ROWS];
+    load_lane(gradient, rows, columns, dy);
+    load_lane(input, rows, columns, x);
+    const float center = column < columns ? mean[column] : 0.0f;
+    const float inverse = column < columns ? inverse_std[column] : 0.0f;
     double sums[2] = {0.0, 0.0};
-    if (column < columns) {
-        const float center = mean[column];
-        const float inverse = inverse_std[column];
 #pragma unroll
-        for (unsigned i = 0; i < LANE_ROWS; ++i) {
-            const u64 row = u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index();
-            if (row < rows) {
-                const float dy = gradient[row * columns + column];
-                sums[0] += dy * ((input[row * columns + column] - center) * inverse);
-                sums[1] += dy;
-            }
-        }
+    for (unsigned i = 0; i < LANE_ROWS; ++i) {
+        // A zero beyond the last row is the gradient of nothing.
+        sums[0] += dy[i] * ((x[i] - center) * inverse);
+        sums[1] += dy[i];
     }
     sum_lanes(sums);
     if (lane_index() == 0 && column < columns) {

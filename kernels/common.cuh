@@ -126,6 +126,24 @@ constexpr unsigned LANE_ROWS = GROUP_ROWS / LANES;
 __device__ __forceinline__ unsigned column_index() { return blockIdx.x * COLUMNS + threadIdx.x % COLUMNS; }
 __device__ __forceinline__ unsigned lane_index() { return threadIdx.x / COLUMNS; }
 
+// The number of rows that this lane has in its block's group: fewer than LANE_ROWS only at the end of the matrix.
+__device__ __forceinline__ unsigned lane_rows(unsigned rows) {
+    const u64 first = u64(blockIdx.y) * GROUP_ROWS + lane_index();
+    const u64 count = first < rows ? (rows - first + LANES - 1) / LANES : 0;
+    return count < LANE_ROWS ? unsigned(count) : LANE_ROWS;
+}
+
+// Row `i` of this lane.
+__device__ __forceinline__ u64 lane_row(unsigned i) { return u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index(); }
+
+// The elements of this thread, all at once, so that their loads wait together; zeros outside the matrix.
+__device__ __forceinline__ void load_lane(const float* matrix, unsigned rows, unsigned columns,
+                                          float (&values)[LANE_ROWS]) {
+    const unsigned count = column_index() < columns ? lane_rows(rows) : 0;
+#pragma unroll
+    for (unsigned i = 0; i < LANE_ROWS; ++i) values[i] = i < count ? matrix[lane_row(i) * columns + column_index()] : 0.0f;
+}
+
 // Replaces every value by its sum over the eight lanes of the column, in their order. All threads of the block come here.
 template <class T, unsigned COUNT> __device__ __forceinline__ void sum_lanes(T (&values)[COUNT]) {
     __shared__ T parts[COUNT][THREADS];

@@ -13,14 +13,11 @@ extern "C" __global__ void __launch_bounds__(256) column_sums_of_groups(const fl
                                                                         double* __restrict__ partials, unsigned rows,
                                                                         unsigned columns) {
     const unsigned column = column_index();
+    float values[LANE_ROWS];
+    load_lane(input, rows, columns, values);
     double sum[1] = {0.0};
-    if (column < columns) {
 #pragma unroll
-        for (unsigned i = 0; i < LANE_ROWS; ++i) {
-            const u64 row = u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index();
-            if (row < rows) sum[0] += input[row * columns + column];
-        }
-    }
+    for (float value : values) sum[0] += value;
     sum_lanes(sum);
     if (lane_index() == 0 && column < columns) partials[u64(blockIdx.y) * columns + column] = sum[0];
 }
