@@ -1,7 +1,7 @@
 #include "common.cuh"
 
-// batch_norm: out = (x − mean)·γ/√(var + ε) + β with the mean and the biased variance of every column, `[R, C] → [R, C]`;
-// moves the running statistics (unbiased variance, as PyTorch).
+// batch_norm: out = (x − mean)·γ/√(var + ε) + β, `[R, C] → [R, C]`, with the mean and the biased variance of every
+// column; moves the running statistics (unbiased variance, as PyTorch).
 // batch_norm_inference: the same with given statistics.
 // batch_norm_backward: dx = γ·s·(dy − mean(dy) − x̂·mean(dy·x̂)) with s = 1/√(var + ε), x̂ = (x − mean)·s;
 // dγ = Σ dy·x̂, dβ = Σ dy.
@@ -11,12 +11,12 @@
 // either pass takes a packet of four columns in four rows a thread, so that the constants of a column are read once for
 // four rows.
 
-// --- The moments of every column ----------------------------------------------------------------------------------------
+// --- The moments of every column -----------------------------------------------------------------------------------
 
 // Over groups of 128 rows, all `[groups, C]`: the mean as summed in f32, Σ (x − mean), which is zero had that mean been
 // exact, and Σ (x − mean)². A mean summed in f32 is off by some units of its own size, which is much where it is large
-// beside what distinguishes the rows; the deviations are small, so their own sum tells by how much (Chan, Golub, LeVeque
-// 1983). A thread keeps its 16 values in registers between the two passes. Blocks: ⌈C/32⌉ × groups.
+// beside what distinguishes the rows; the deviations are small, so their own sum tells by how much (Chan, Golub,
+// LeVeque 1983). A thread keeps its 16 values in registers between the two passes. Blocks: ⌈C/32⌉ × groups.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_moments(const float* __restrict__ input,
                                                                      float* __restrict__ means,
                                                                      float* __restrict__ deviations,
@@ -69,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const double origin = inside ? double(means[column]) : 0.0;
 
     double distance[1] = {0.0};
-    for (unsigned group = lane_index(); inside && group < groups; group += LANES) {
+    for (unsigned group = lane_index(); inside && group < groups; group += ROW_LANES) {
         const u64 in = u64(group) * columns + column;
         distance[0] += rows_of(group) * (means[in] - origin) + deviations[in];
     }
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(256)
     distance[0] /= rows;
 
     double square[1] = {0.0};
-    for (unsigned group = lane_index(); inside && group < groups; group += LANES) {
+    for (unsigned group = lane_index(); inside && group < groups; group += ROW_LANES) {
         const u64 in = u64(group) * columns + column;
         const double rest = deviations[in];
         const double correction = rest / rows_of(group);
@@ -106,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_inverse_std(const f
     if (column < columns) inverse_std[column] = float(1.0 / sqrt(variance[column] + epsilon));
 }
 
-// --- Packets of columns -------------------------------------------------------------------------------------------------
+// --- Packets of columns --------------------------------------------------------------------------------------------
 
 // Neighbouring rows that one thread handles in its packet of columns.
 constexpr unsigned THREAD_ROWS = 4;
@@ -123,8 +123,8 @@ __device__ __forceinline__ Place place(unsigned columns) {
     return {4 * unsigned(thread % packets), thread / packets * THREAD_ROWS};
 }
 
-// (x − mean)·γ·inverse_std + β. Subtracting the mean first keeps what distinguishes rows; one multiply-add with a folded
-// shift would cancel. Threads: ⌈C/4⌉·⌈R/4⌉.
+// (x − mean)·γ·inverse_std + β. Subtracting the mean first keeps what distinguishes rows; one multiply-add with a
+// folded shift would cancel. Threads: ⌈C/4⌉·⌈R/4⌉.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_apply(const float* __restrict__ input,
                                                                    const float* __restrict__ gamma,
                                                                    const float* __restrict__ beta,
@@ -154,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_apply(const float* 
     }
 }
 
-// --- Backward -----------------------------------------------------------------------------------------------------------
+// --- Backward ------------------------------------------------------------------------------------------------------
 
 // Σ dy·x̂ and Σ dy over groups of 128 rows, both `[groups, C]`. In f64, as in `column_sums`: what dx should lose here,
 // the bias before this layer would follow. Blocks: ⌈C/32⌉ × groups.

@@ -1,12 +1,13 @@
 #include "common.cuh"
 
-// column_sums, the gradient of a bias: out[c] = Σ_r input[r, c], `[R, C] → [C]`. (The products of `linear` are cuBLASLt's.)
+// column_sums, the gradient of a bias: out[c] = Σ_r input[r, c], `[R, C] → [C]`. The products of `linear` are
+// cuBLASLt's.
 //
 // In f64 throughout: the gradient of a bias before BatchNorm is zero, the sum of thousands of values that cancel, and
 // Adam makes full steps of whatever rounding leaves.
 //
-// Two stages, see "Sums over the rows of a matrix". Reads 4·R·C bytes, R·C additions; the partial sums are 8·C bytes for
-// every 128 rows, written and read once.
+// Two stages, see "Sums over the rows of a matrix". Reads 4·R·C bytes, R·C additions; the partial sums are 8·C bytes
+// for every 128 rows, written and read once.
 
 // Sums over groups of 128 rows: `[R, C] → [groups, C]`. Blocks: ⌈C/32⌉ × groups.
 extern "C" __global__ void __launch_bounds__(256) column_sums_of_groups(const float* __restrict__ input,

@@ -30,7 +30,8 @@ __device__ __forceinline__ void score_rows(const float* input, const float* weig
     const u64 row = thread_index() / WARP;
     if (row >= rows) return;  // The whole warp.
     const float* x = input + row * columns;
-    const float sum = columns % 4 == 0 ? dot<4>(x, weight, columns, activation) : dot<1>(x, weight, columns, activation);
+    const bool packets = columns % 4 == 0;
+    const float sum = packets ? dot<4>(x, weight, columns, activation) : dot<1>(x, weight, columns, activation);
     if (threadIdx.x % WARP == 0) out[row] = sum;
 }
 
