@@ -55,7 +55,7 @@ impl Element {
 ///
 /// # Errors
 /// A sentence about the first signature that is not understood.
-pub fn generate(files: &[(String, String)]) -> Result<String, String> {
+pub(crate) fn generate(files: &[(String, String)]) -> Result<String, String> {
     let mut signatures = Vec::new();
     for (file, (stem, text)) in files.iter().enumerate() {
         parse(file, stem, text, &mut signatures)
@@ -161,6 +161,9 @@ fn parse_parameter(stem: &str, text: &str) -> Result<Parameter, String> {
             (Kind::Value(kind?), name)
         }
     };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(format!("`{text}` has no plain name"));
+    }
     Ok(Parameter { name: name.to_owned(), kind })
 }
 
@@ -208,8 +211,12 @@ fn camel(name: &str) -> String {
 
 fn emit(out: &mut String, name: &str, signature: &Signature, slot: usize, generic: bool) {
     let structure = camel(name);
-    let (declared, bound) = if generic { ("<'a, T>", "<T: Element>") } else { ("<'a>", "") };
-    let implemented = if generic { "<'_, T>" } else { "<'_>" };
+    let borrows = signature.parameters.iter().any(|parameter| !matches!(parameter.kind, Kind::Value(_)));
+    let (declared, bound, implemented) = match (generic, borrows) {
+        (true, _) => ("<'a, T>", "<T: Element>", "<'_, T>"),
+        (false, true) => ("<'a>", "", "<'_>"),
+        (false, false) => ("", "", ""),
+    };
     let count = signature.parameters.len();
     let mut text = format!("/// The arguments of `{name}`.\n///\n");
     for line in &signature.documentation {

@@ -34,15 +34,16 @@ __device__ __forceinline__ Words philox4x32_10(Words counter, unsigned key_0, un
 
 // --- Box–Muller -------------------------------------------------------------------------------------------------------
 
-// A float whose products and sums are never fused.
+// A float whose operations are rounded one by one: products and sums are never fused.
 struct Rounded {
     float value;
     __device__ __forceinline__ Rounded(float value) : value(value) {}
 };
 
-__device__ __forceinline__ Rounded operator*(Rounded a, Rounded b) { return rounded_product(a.value, b.value); }
-__device__ __forceinline__ Rounded operator+(Rounded a, Rounded b) { return rounded_sum(a.value, b.value); }
-__device__ __forceinline__ Rounded operator-(Rounded a, Rounded b) { return rounded_sum(a.value, -b.value); }
+__device__ __forceinline__ Rounded operator*(Rounded a, Rounded b) { return __fmul_rn(a.value, b.value); }
+__device__ __forceinline__ Rounded operator+(Rounded a, Rounded b) { return __fadd_rn(a.value, b.value); }
+__device__ __forceinline__ Rounded operator-(Rounded a, Rounded b) { return __fadd_rn(a.value, -b.value); }
+__device__ __forceinline__ Rounded operator/(Rounded a, Rounded b) { return __fdiv_rn(a.value, b.value); }
 
 // ln((x + ½)·2⁻³²), by ln(m·2ᵉ) = e·ln 2 + 2·atanh((m − 1)/(m + 1)) with m in [√½, √2), series to s⁹. Near one, m − 1
 // comes from the integer's complement: the rounding of u to float would show in the logarithm.
@@ -55,7 +56,7 @@ __device__ __forceinline__ Rounded ln_uniform(unsigned x) {
     const int exponent = int(shifted) >> 23;
     const Rounded mantissa = float_of((shifted & 0x007FFFFFu) + sqrt_half);
     const Rounded above_one = exponent == 0 ? Rounded(-complement.value) : mantissa - 1.0f;
-    const Rounded s = above_one.value / (mantissa + 1.0f).value;
+    const Rounded s = above_one / (mantissa + 1.0f);
     const Rounded z = s * s;
     const Rounded series = z * (1.0f / 3.0f + z * (1.0f / 5.0f + z * (1.0f / 7.0f + z * (1.0f / 9.0f))));
     // ln 2 in two parts: the product with the high one is exact.
@@ -72,7 +73,7 @@ __device__ __forceinline__ void sin_cos(Rounded x, Rounded& sin, Rounded& cos) {
 
 // √(−2 ln u)·(cos 2πv, sin 2πv) with u = (x + ½)·2⁻³², v = (y + ½)·2⁻³².
 __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first, float& second) {
-    const Rounded radius = sqrtf((-2.0f * ln_uniform(x)).value);
+    const Rounded radius = __fsqrt_rn((-2.0f * ln_uniform(x)).value);
 
     // The angle's two top bits are its quadrant; the rest, centred, is an angle within ±π/4 from the quadrant's middle.
     const unsigned quadrant = y >> 30;

@@ -8,13 +8,8 @@
 #include <cuda_fp16.h>
 // The block's dynamic shared memory as an array of T.
 #define DYNAMIC_SHARED(T, name) extern __shared__ __align__(16) T name[]
-// One rounding each, where a compiler would fuse a product and a sum: for arithmetic that repeats the CPU's bits.
-__device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
-__device__ __forceinline__ float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
 #else
 #include "cusim.h"
-inline float rounded_product(float a, float b) { return a * b; }
-inline float rounded_sum(float a, float b) { return a + b; }
 #endif
 
 using u64 = unsigned long long;

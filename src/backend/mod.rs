@@ -379,6 +379,17 @@ pub trait Backend: Send + Sync {
     /// The last linear layer, one dot product a row: `[R, C], [1, C] → [R]`.
     fn score(&self, input: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
 
+    /// [`Backend::score`] of [`Backend::leaky_relu`], as a deployed head computes it: where a device can do both in
+    /// one pass, the activation is never written.
+    fn leaky_relu_score(
+        &self,
+        input: &Self::Tensor,
+        slope: f64,
+        weight: &Self::Tensor,
+    ) -> Result<Self::Tensor> {
+        self.score(&self.leaky_relu(input, slope)?, weight)
+    }
+
     /// Gradients of [`Backend::score`] with respect to input and weight.
     fn score_backward(
         &self,

@@ -57,7 +57,7 @@ pub(super) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Arithmetic: `f32`.
+    /// Arithmetic: `f32`, or on a GPU also `tf32` or `f16`.
     #[arg(long, default_value = "f32")]
     pub precision: String,
     /// CPU threads; results do not depend on their number. Default: all.

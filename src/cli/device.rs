@@ -3,32 +3,47 @@
 use super::Environment;
 use super::args::DeviceArgs;
 use super::console::Console;
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, CudaError, CudaOptions, Precision};
 use anyhow::bail;
+
+/// The device of a command. Commands are generic over it: they match once and run the same code on either.
+#[derive(Debug)]
+pub(super) enum Device {
+    /// The CPU, and why it is not a GPU if one was looked for.
+    Cpu(Cpu<f32>, Option<String>),
+    /// A GPU.
+    Cuda(Cuda),
+}
+
+impl Device {
+    /// The device in words, with the reason for a fallback: what a run records.
+    pub(super) fn description(&self) -> String {
+        match self {
+            Device::Cpu(cpu, None) => cpu.description(),
+            Device::Cpu(cpu, Some(reason)) => format!("{} ({reason})", cpu.description()),
+            Device::Cuda(cuda) => cuda.description(),
+        }
+    }
+}
+
+/// `--device` as it was meant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Choice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
 
 /// Opens the device of `--device` with the arithmetic of `--precision` and `--threads` threads.
 ///
 /// # Errors
-/// [`Environment`] for a device or an arithmetic that is not there: never a silent other one.
-pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Cpu<f32>> {
-    match args.device.as_str() {
-        "auto" | "cpu" => {}
-        name if name == "cuda" || name.starts_with("cuda:") => {
-            bail!(Environment(format!(
-                "--device {name}: this build computes on the CPU only; use --device cpu or auto"
-            )))
-        }
-        other => bail!("--device {other}: there is no such device; use auto, cpu or cuda[:N]"),
-    }
-    match args.precision.as_str() {
-        "f32" => {}
-        name @ ("tf32" | "f16" | "bf16") => {
-            bail!(Environment(format!(
-                "--precision {name}: the CPU computes in f32 only; use --precision f32"
-            )))
-        }
-        other => bail!("--precision {other}: there is no such arithmetic; use f32"),
-    }
+/// [`Environment`] or [`CudaError`] for a device or an arithmetic that is not there: never a silent other one. Only
+/// `auto` takes the CPU where no GPU answers, and says why.
+pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Device> {
+    let choice = parse_choice(&args.device)?;
+    let precision = parse_precision(&args.precision, choice)?;
     if let Some(threads) = args.threads {
         if threads == 0 {
             bail!("--threads 0: at least one thread must work");
@@ -36,5 +51,75 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Cpu<f
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     console.detail(format_args!("{} threads", rayon::current_num_threads()));
-    Ok(Cpu::new())
+    let cuda = |ordinal| Cuda::open(CudaOptions::new(ordinal, precision));
+    match choice {
+        Choice::Cpu => Ok(Device::Cpu(Cpu::new(), None)),
+        Choice::Cuda(ordinal) => Ok(Device::Cuda(cuda(ordinal)?)),
+        Choice::Auto => match cuda(0) {
+            Ok(cuda) => Ok(Device::Cuda(cuda)),
+            Err(error) if precision == Precision::F32 && error.is_absence() => {
+                let reason = reason(&error);
+                console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
+                Ok(Device::Cpu(Cpu::new(), Some(reason)))
+            }
+            Err(error) => bail!(error),
+        },
+    }
+}
+
+/// What happened, without the cure.
+fn reason(error: &CudaError) -> String {
+    let text = error.to_string();
+    text.split(';').next().unwrap_or(&text).to_owned()
+}
+
+fn parse_choice(name: &str) -> anyhow::Result<Choice> {
+    Ok(match name {
+        "auto" => Choice::Auto,
+        "cpu" => Choice::Cpu,
+        "cuda" => Choice::Cuda(0),
+        other => match other.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(ordinal)) => Choice::Cuda(ordinal),
+            _ => bail!("--device {other}: there is no such device; use auto, cpu or cuda[:N]"),
+        },
+    })
+}
+
+fn parse_precision(name: &str, choice: Choice) -> anyhow::Result<Precision> {
+    let precision = match name {
+        "f32" => Precision::F32,
+        "tf32" => Precision::Tf32,
+        "f16" => Precision::F16,
+        "bf16" => {
+            bail!(Environment(
+                "--precision bf16: no device of this program has it; use f32, tf32 or f16".into()
+            ))
+        }
+        other => bail!("--precision {other}: there is no such arithmetic; use f32, tf32 or f16"),
+    };
+    if choice == Choice::Cpu && precision != Precision::F32 {
+        bail!(Environment(format!(
+            "--precision {name}: the CPU computes in f32 only; use --precision f32, or --device cuda"
+        )));
+    }
+    Ok(precision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_by_name_and_number() {
+        assert_eq!(parse_choice("cuda:3").unwrap(), Choice::Cuda(3));
+        assert_eq!(parse_choice("cuda").unwrap(), Choice::Cuda(0));
+        for bad in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            assert!(parse_choice(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_gives_its_reason_without_the_cure() {
+        assert_eq!(reason(&CudaError::NoDriver), "no NVIDIA driver: libcuda was not found");
+    }
 }

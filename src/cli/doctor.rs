@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::console::{print, print_json};
 use crate::backbone::weights::store::{self, Status};
+use crate::backend::cuda::{CudaError, probe};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
@@ -26,7 +27,9 @@ struct Finding {
 
 /// Runs the verb.
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
-    let findings = vec![program(), cpu(), cuda(), weights()?, cache()];
+    let mut findings = vec![program(), cpu()];
+    findings.extend(cuda());
+    findings.extend([weights()?, cache()]);
     if args.json {
         print_json(&findings)?;
         return Ok(Outcome::Success);
@@ -62,13 +65,69 @@ fn cpu() -> Finding {
     Finding { subject: "CPU", good: true, state, cure: None }
 }
 
-fn cuda() -> Finding {
-    Finding {
-        subject: "CUDA",
-        good: false,
-        state: "this build computes on the CPU only".to_owned(),
-        cure: None,
+/// Everything a GPU needs, from the bottom up. What lies above a missing floor is not looked at.
+fn cuda() -> Vec<Finding> {
+    let mut findings = vec![kernels()];
+    match probe::driver() {
+        Ok(version) => {
+            let state = format!("offers CUDA {}.{}", version / 1000, version % 1000 / 10);
+            findings.push(Finding { subject: "driver", good: true, state, cure: None });
+        }
+        // The driver may be well where it finds no device.
+        Err(error @ CudaError::NoDevice) => {
+            findings.push(missing("GPU", &error));
+            return findings;
+        }
+        Err(error) => {
+            findings.push(missing("driver", &error));
+            return findings;
+        }
     }
+    match probe::devices() {
+        Ok(devices) => findings.extend(devices.iter().map(gpu)),
+        Err(error) => findings.push(missing("GPU", &error)),
+    }
+    findings.push(match probe::cublaslt() {
+        Ok(version) => Finding { subject: "cuBLASLt", good: true, state: version, cure: None },
+        Err(error) => missing("cuBLASLt", &error),
+    });
+    findings
+}
+
+fn kernels() -> Finding {
+    match (probe::kernels(), probe::compiler()) {
+        (Ok(()), Some(compiler)) => {
+            let state = format!("{} ({compiler})", probe::kernels_built());
+            Finding { subject: "kernels", good: true, state, cure: None }
+        }
+        (Err(error), _) => missing("kernels", &error),
+        (Ok(()), None) => missing("kernels", &CudaError::NoKernels),
+    }
+}
+
+fn gpu(device: &probe::Device) -> Finding {
+    let (major, minor) = device.capability;
+    let state = format!(
+        "cuda:{} {}, compute capability {major}.{minor}, {:.1} GB",
+        device.ordinal,
+        device.name,
+        device.memory as f64 / 1e9
+    );
+    // A build without kernels was told of already.
+    match device.check_kernels() {
+        Err(error) if probe::kernels().is_ok() => Finding { state, ..missing("GPU", &error) },
+        _ => Finding { subject: "GPU", good: true, state, cure: None },
+    }
+}
+
+/// An error's sentence: what is the matter, and after the semicolon what to do.
+fn missing(subject: &'static str, error: &CudaError) -> Finding {
+    let text = error.to_string();
+    let (state, cure) = match text.split_once("; ") {
+        Some((state, cure)) => (state.to_owned(), Some(cure.to_owned())),
+        None => (text, None),
+    };
+    Finding { subject, good: false, state, cure }
 }
 
 fn weights() -> anyhow::Result<Finding> {

@@ -1,9 +1,10 @@
 //! `dump`: every intermediate tensor as a safetensors file, for comparing implementations.
 
+use super::Outcome;
 use super::args::{BackboneArgs, DeviceArgs, SettingsArgs};
 use super::backbone::{load_detector, resolve_backbone};
 use super::console::Console;
-use super::{Outcome, device};
+use super::device::{self, Device};
 use crate::backbone::{FeatureExtractor, Stages};
 use crate::backend::{Backend, DeviceTensor};
 use crate::data::{Exif, decode};
@@ -43,12 +44,22 @@ pub(super) struct DumpArgs {
 
 /// Runs the verb.
 pub(super) fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome> {
-    let backend = device::open(&args.device, console)?;
+    match device::open(&args.device, console)? {
+        Device::Cpu(cpu, _) => run_on(&cpu, args, console),
+        Device::Cuda(cuda) => run_on(&cuda, args, console),
+    }
+}
+
+fn run_on<B: Backend<Scalar = f32>>(
+    backend: &B,
+    args: &DumpArgs,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
     let mut tensors = HeadTensors::new();
     match &args.model {
         Some(path) => {
-            let (model, detector) = load_detector(&backend, path, args.backbone.weights.as_deref())?;
-            dump_model(&backend, args, &model, &detector, &mut tensors)?;
+            let (model, detector) = load_detector(backend, path, args.backbone.weights.as_deref())?;
+            dump_model(backend, args, &model, &detector, &mut tensors)?;
         }
         None => {
             let settings = args.settings.settings()?;
@@ -60,14 +71,14 @@ pub(super) fn run(args: &DumpArgs, console: &Console) -> anyhow::Result<Outcome>
             )?;
             console.say(&backbone.description);
             let extractor = FeatureExtractor::new(
-                &backend,
+                backend,
                 backbone.identity.architecture,
                 &backbone.weights.tensors,
                 features.levels.clone(),
                 features.aggregation,
             )?;
             let exif = if args.ignore_exif { Exif::Ignore } else { Exif::Apply };
-            dump_stages(&backend, args, exif, &settings, &extractor, &mut tensors)?;
+            dump_stages(backend, args, exif, &settings, &extractor, &mut tensors)?;
         }
     }
     let names: Vec<String> =

@@ -21,7 +21,11 @@ mod train;
 mod training_run;
 mod weights;
 
+use crate::backend::BackendError;
+use crate::backend::cuda::CudaError;
 use crate::data::demo::DemoError;
+use crate::detector::ModelError;
+use crate::training::TrainingError;
 use clap::{ArgAction, Parser, Subcommand};
 use console::{Console, Verbosity};
 use std::io::Write;
@@ -139,8 +143,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Whether a GPU failed or is missing, whoever passed the news on.
+fn is_device_failure(error: &anyhow::Error) -> bool {
+    let in_backend = |error: &BackendError| matches!(error, BackendError::Cuda(_));
+    error.chain().any(|cause| {
+        cause.is::<CudaError>()
+            || cause.downcast_ref().is_some_and(in_backend)
+            || matches!(cause.downcast_ref(), Some(TrainingError::Backend(error)) if in_backend(error))
+            || matches!(cause.downcast_ref(), Some(ModelError::Backend(error)) if in_backend(error))
+    })
+}
+
 fn is_environment(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Environment>().is_some()
+        || is_device_failure(error)
         || error.chain().any(|cause| {
             cause.downcast_ref().is_some_and(weights::is_environment)
                 || matches!(cause.downcast_ref(), Some(DemoError::NoCacheFolder))

@@ -1,10 +1,11 @@
 //! `predict`: scores, verdicts and places for files, folders or a list on stdin, a JSON line an image.
 
+use super::Outcome;
 use super::args::DeviceArgs;
 use super::backbone::load_detector;
 use super::console::{Console, print};
+use super::device::{self, Device};
 use super::evaluation::{color_scale, save_picture};
-use super::{Outcome, device};
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader, LoaderOptions, list_images};
 use crate::detector::{Detection, Detector, ModelMetadata, Verdict, region, verdict};
@@ -82,8 +83,18 @@ struct Line<'a> {
 
 /// Runs the verb.
 pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outcome> {
-    let backend = device::open(&args.device, console)?;
-    let (mut model, detector) = load_detector(&backend, &args.model, args.weights.as_deref())?;
+    match device::open(&args.device, console)? {
+        Device::Cpu(cpu, _) => run_on(&cpu, args, console),
+        Device::Cuda(cuda) => run_on(&cuda, args, console),
+    }
+}
+
+fn run_on<B: Backend<Scalar = f32>>(
+    backend: &B,
+    args: &PredictArgs,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
+    let (mut model, detector) = load_detector(backend, &args.model, args.weights.as_deref())?;
     if let Some(threshold) = args.threshold {
         if threshold.is_nan() {
             bail!("--threshold must be a number");
@@ -127,7 +138,7 @@ pub(super) fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<Outco
         })?;
     }
     Prediction { args, model: &model.metadata, console, counts: Counts::default() }
-        .execute(&backend, &detector, loader)
+        .execute(backend, &detector, loader)
 }
 
 /// Paths from stdin, one a line or NUL-terminated, as they arrive; any bytes but the separator.

@@ -1,12 +1,13 @@
 //! `test`: metrics of trained models on a data set.
 
+use super::Outcome;
 use super::args::{DataArgs, DeviceArgs};
 use super::backbone::load_detector;
 use super::console::{Console, print, print_json};
+use super::device::{self, Device};
 use super::evaluation::Evaluation;
 use super::run_folder::{DataSource, RunFolder};
 use super::train::EvaluationArgs;
-use super::{Outcome, device};
 use crate::backend::Backend;
 use crate::data::Category;
 use crate::detector::{Detector, Model};
@@ -59,11 +60,24 @@ struct TestRecord<'a> {
 
 /// Runs the verb.
 pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome> {
+    let device = device::open(&args.device, console)?;
+    let description = device.description();
+    match device {
+        Device::Cpu(cpu, _) => run_on(&cpu, description, args, console),
+        Device::Cuda(cuda) => run_on(&cuda, description, args, console),
+    }
+}
+
+fn run_on<B: Backend<Scalar = f32>>(
+    backend: &B,
+    device: String,
+    args: &TestArgs,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
     let bounds = args.fail_below.iter().map(|text| parse_bound(text)).collect::<anyhow::Result<Vec<_>>>()?;
     if args.data.ignore_exif {
         bail!("--ignore-exif belongs to `train`: images are tested as the model was trained; leave it out");
     }
-    let backend = device::open(&args.device, console)?;
     let source = DataSource::from_args(&args.data)?;
     let categories = source.categories()?;
     let models = args.model.iter().map(|path| Model::load(path)).collect::<Result<Vec<_>, _>>()?;
@@ -76,12 +90,12 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
         tested.push(place);
     }
     // Loaded before anything is written: missing weights are the commonest reason why a test cannot start.
-    let mut first = Some(load_detector(&backend, &args.model[0], args.weights.as_deref())?);
+    let mut first = Some(load_detector(backend, &args.model[0], args.weights.as_deref())?);
     let folder = RunFolder::create(args.output.as_deref())?;
     let record = TestRecord {
         version: env!("CARGO_PKG_VERSION"),
         command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        device: backend.description(),
+        device,
         data: &source,
         models: args.model.iter().map(|path| path.display().to_string()).collect(),
         synthetic_data: source.is_synthetic(),
@@ -94,7 +108,7 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
     let mut results = Results::default();
     let mut pictured = BTreeSet::new();
     for path in &args.model {
-        let loaded = first.take().map_or_else(|| load_detector(&backend, path, args.weights.as_deref()), Ok);
+        let loaded = first.take().map_or_else(|| load_detector(backend, path, args.weights.as_deref()), Ok);
         let (model, detector): (Model, Detector<_>) = loaded?;
         let category = find_category(&categories, &model)?;
         if category.name != model.metadata.category {
@@ -113,7 +127,7 @@ pub(super) fn run(args: &TestArgs, console: &Console) -> anyhow::Result<Outcome>
             strict: args.data.strict,
             synthetic: source.is_synthetic(),
         };
-        let evaluated = evaluation.run(&backend, &detector, console)?;
+        let evaluated = evaluation.run(backend, &detector, console)?;
         let seeds: Vec<u64> =
             tested.iter().filter(|(name, _)| **name == category.name).map(|&(_, seed)| seed).collect();
         let place = folder.model_folder(&category.name, model.metadata.seed, &seeds);

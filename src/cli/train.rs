@@ -1,13 +1,13 @@
 //! `train`: one model a category, evaluated where a test set exists, in a run folder.
 
+use super::Outcome;
 use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, SettingsArgs, parse_bytes};
 use super::backbone::{ResolvedBackbone, resolve_backbone};
 use super::console::Console;
+use super::device::{self, Device};
 use super::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec, absolute};
 use super::training_run::Run;
-use super::{Outcome, device};
 use crate::backbone::weights::WeightsSource;
-use crate::backend::Backend;
 use crate::training::CalibrationPlan;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -106,7 +106,7 @@ fn parse_folds(text: &str) -> Result<CalibrationPlan, String> {
 
 /// Runs the verb.
 pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome> {
-    let backend = device::open(&args.device, console)?;
+    let device = device::open(&args.device, console)?;
     let (folder, record, backbone) = match &args.resume {
         Some(root) => {
             let (folder, record) = RunFolder::open(root)?;
@@ -124,18 +124,32 @@ pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome
                 );
             }
             console.say(format_args!("continuing {}", root.display()));
+            warn_of_another_device(&record.device, &device, console);
             (folder, record, backbone)
         }
-        None => begin(args, &backend)?,
+        None => begin(args, &device)?,
     };
-    Run { folder, record, backbone, console, json: args.json }.execute(&backend)
+    let run = Run { folder, record, backbone, console, json: args.json };
+    match device {
+        Device::Cpu(cpu, _) => run.execute(&cpu),
+        Device::Cuda(cuda) => run.execute(&cuda),
+    }
+}
+
+/// A GPU adds in another order than the CPU: what continues elsewhere is no longer the uninterrupted run bit by bit.
+fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
+    let now = device.description();
+    // The number of threads changes no bit.
+    let both_on_the_cpu = begun.starts_with("CPU") && matches!(device, Device::Cpu(..));
+    if now != begun && !both_on_the_cpu {
+        console.warn(format_args!(
+            "this run was begun on {begun} and continues on {now}: its results will differ in their last digits"
+        ));
+    }
 }
 
 /// Resolves everything a new run needs, and writes its record.
-fn begin<B: Backend>(
-    args: &TrainArgs,
-    backend: &B,
-) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
+fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
     let settings = args.settings.settings()?;
     let seeds = if args.seeds.is_empty() { vec![args.seed] } else { args.seeds.clone() };
     if seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed)) {
@@ -155,7 +169,7 @@ fn begin<B: Backend>(
         compiler: super::COMPILER.to_owned(),
         command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
-        device: backend.description(),
+        device: device.description(),
         synthetic_data: data.is_synthetic(),
         spec: RunSpec {
             data,

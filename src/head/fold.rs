@@ -120,7 +120,6 @@ impl<B: Backend> DeployedHead<B> {
         };
         let input = adapted.as_ref().unwrap_or(features);
         let hidden = backend.linear(input, &self.weight, Some(&self.bias))?;
-        let activated = backend.leaky_relu(&hidden, LEAKY_SLOPE)?;
-        backend.score(&activated, &self.score_weight)
+        backend.leaky_relu_score(&hidden, LEAKY_SLOPE, &self.score_weight)
     }
 }

@@ -1,10 +1,12 @@
-//! `score`: one dot product a row, and its gradients.
+//! `score`: one dot product a row, alone and behind a LeakyReLU, and its gradients.
 
 use simplenet::backend::Backend;
 
 use crate::draws::Draws;
 use crate::reference::{cell, matrix, vector};
 use crate::subject::Subject;
+
+const SLOPE: f64 = 0.2;
 
 pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
     let mut draws = Draws::new(10);
@@ -17,14 +19,20 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
         let (device_x, device_w, device_ds) = (subject.upload(&x), subject.upload(&w), subject.upload(&ds));
         let out = subject.run(&case("all"), |device| {
             let (dx, dw) = device.score_backward(&device_ds, &device_x, &device_w)?;
-            Ok(vec![device.score(&device_x, &device_w)?, dx, dw])
+            let fused = device.leaky_relu_score(&device_x, SLOPE, &device_w)?;
+            Ok(vec![device.score(&device_x, &device_w)?, dx, dw, fused])
         });
         let scores = vector(rows, |row| (0..channels).map(|c| cell(&x, row, c) * w.data()[c]).sum());
+        let activated = |x: f64| if x > 0.0 { x } else { SLOPE * x };
+        let fused =
+            vector(rows, |row| (0..channels).map(|c| activated(cell(&x, row, c)) * w.data()[c]).sum());
         let grad_input = matrix(rows, channels, |row, c| ds.data()[row] * w.data()[c]);
         let grad_weight =
             matrix(1, channels, |_, c| (0..rows).map(|row| ds.data()[row] * cell(&x, row, c)).sum());
         // A sum over channels, one product, a sum over rows.
         subject.compare(&case("scores"), &out[0], &scores, subject.rounding(channels));
+        // One product more a term.
+        subject.compare(&case("scores of activations"), &out[3], &fused, subject.rounding(channels + 1));
         subject.compare(&case("input gradient"), &out[1], &grad_input, subject.rounding(1));
         subject.compare(&case("weight gradient"), &out[2], &grad_weight, subject.rounding(rows));
     }

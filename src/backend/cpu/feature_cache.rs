@@ -35,7 +35,7 @@ enum Storage {
 }
 
 impl CpuFeatureCache {
-    pub(super) fn new(
+    pub(in crate::backend) fn new(
         images: usize,
         rows: usize,
         channels: usize,
@@ -85,7 +85,7 @@ impl CpuFeatureCache {
         self.total_bytes
     }
 
-    pub(super) fn append<T: Scalar>(&mut self, features: &[T]) -> Result<()> {
+    pub(in crate::backend) fn append<T: Scalar>(&mut self, features: &[T]) -> Result<()> {
         assert!(features.len().is_multiple_of(self.rows * self.channels), "whole images are appended");
         match self.precision {
             CachePrecision::F32 => {
@@ -116,7 +116,7 @@ impl CpuFeatureCache {
     }
 
     /// Ends the appending; a file is mapped from here on.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(in crate::backend) fn finish(&mut self) -> Result<()> {
         if let Storage::Writing { file } = &self.storage {
             // SAFETY: the file is unnamed and owned by this value alone, so nobody else can truncate or change it
             // while it is mapped; it is never written again.
@@ -135,7 +135,7 @@ impl CpuFeatureCache {
     }
 
     /// Copies the rows of the given images, in the given order.
-    pub(super) fn gather_rows<T: Scalar>(&self, images: &[u32], out: &mut [T]) {
+    pub(in crate::backend) fn gather_rows<T: Scalar>(&self, images: &[u32], out: &mut [T]) {
         let per_image = self.rows * self.channels;
         let bytes = self.bytes();
         let pairs = || out_chunks(images, per_image);

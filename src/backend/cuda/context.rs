@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Context {
     pub(super) device: Device,
     pub(super) precision: Precision,
+    /// Bytes that cached features may take, where a limit was set.
+    pub(super) feature_memory: Option<usize>,
     /// All kernels and products run here, one after the other.
     pub(super) compute: Arc<CudaStream>,
     pub(super) memory: Arc<Memory>,
@@ -26,11 +28,11 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
-        let CudaOptions { ordinal, precision, poison_memory } = options;
-        probe::kernels()?;
+        let CudaOptions { ordinal, precision, feature_memory, poison_memory } = options;
         let devices = probe::devices()?;
         let count = devices.len();
         let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
+        probe::kernels()?;
         device.check_kernels()?;
         probe::cublaslt()?;
         if device.capability.0 < 8 && precision == Precision::Tf32 {
@@ -46,7 +48,7 @@ impl Context {
         let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
-        Ok(Self { device, precision, compute, memory, modules, products, staging, cuda })
+        Ok(Self { device, precision, feature_memory, compute, memory, modules, products, staging, cuda })
     }
 
     /// Makes the device's context the one this thread talks to.

@@ -153,6 +153,23 @@ pub enum CudaError {
     },
 }
 
+impl CudaError {
+    /// Whether this says that no GPU can be used here at all, and not that one failed at something.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            CudaError::NoKernels
+                | CudaError::NoDriver
+                | CudaError::DriverTooOld { .. }
+                | CudaError::DriverFails { .. }
+                | CudaError::NoDevice
+                | CudaError::NoKernelsForDevice { .. }
+                | CudaError::NoCublasLt
+                | CudaError::CublasLtTooOld { .. }
+        )
+    }
+}
+
 /// Names what was being done when the driver or cuBLASLt failed.
 pub(super) trait Doing<T> {
     fn doing(self, what: &'static str) -> Result<T, CudaError>;

@@ -4,18 +4,45 @@
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
 //! the algorithm that was first chosen for it.
 
+mod adam;
+mod add_noise;
+mod aggregate;
+mod anomaly_map;
+mod batch_norm;
+mod column_sums;
 mod context;
+mod conv2d;
 mod error;
+mod feature_cache;
 mod images;
 mod launch;
+mod leaky_relu;
+mod linear;
+mod loss;
+mod max_pool2d;
 mod memory;
 mod modules;
+mod normalize;
 pub mod probe;
 mod products;
+mod score;
 mod staging;
 
+pub use conv2d::CudaConvolution;
 pub use error::CudaError;
+pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
+
+use super::{
+    AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
+    DeviceTensor, FeatureCacheOptions, Loss, Noise, Result,
+};
+use crate::tensor::Tensor;
+use context::Context;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use memory::ElementType;
+use std::sync::Arc;
 
 /// How matrix products and activations are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +55,17 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// Its name under `--precision`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
 /// Which device to open, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct CudaOptions {
@@ -35,6 +73,236 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// Its arithmetic.
     pub precision: Precision,
+    /// Bytes of device memory that cached features may take. Default: what is free, but for a reserve.
+    pub feature_memory: Option<usize>,
     /// Fill every buffer with NaN before it is used, so that an element nobody wrote shows: for tests.
     pub poison_memory: bool,
+}
+
+impl CudaOptions {
+    /// Device `ordinal` as a user wants it.
+    pub fn new(ordinal: usize, precision: Precision) -> Self {
+        Self { ordinal, precision, feature_memory: None, poison_memory: false }
+    }
+}
+
+/// A GPU. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    context: Arc<Context>,
+}
+
+impl Cuda {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// The first thing that is missing, from driver to cuBLASLt, or an arithmetic that the device lacks.
+    pub fn open(options: CudaOptions) -> std::result::Result<Self, CudaError> {
+        Ok(Self { context: Arc::new(Context::open(options)?) })
+    }
+}
+
+impl Backend for Cuda {
+    type Scalar = f32;
+    type Tensor = CudaTensor;
+    type Convolution = CudaConvolution;
+    type FeatureCache = CudaFeatureCache;
+
+    fn description(&self) -> String {
+        let probe::Device { ordinal, name, capability: (major, minor), .. } = &self.context.device;
+        let precision = self.context.precision.name();
+        format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
+    }
+
+    fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
+        let out = self.context.tensor(tensor.shape(), ElementType::F32)?;
+        self.context.staging().upload(bytemuck::must_cast_slice(tensor.data()), out.buffer())?;
+        Ok(out)
+    }
+
+    fn download(&self, tensor: &CudaTensor) -> Result<Tensor<f32>> {
+        let mut staging = self.context.staging();
+        let data = match tensor.element() {
+            ElementType::F32 => {
+                let mut data = vec![0.0f32; tensor.len()];
+                staging.download(tensor.buffer(), bytemuck::must_cast_slice_mut(&mut data))?;
+                data
+            }
+            ElementType::F16 => {
+                let mut data = vec![f16::ZERO; tensor.len()];
+                staging.download(tensor.buffer(), bytemuck::must_cast_slice_mut(&mut data))?;
+                data.to_f32_vec()
+            }
+        };
+        Ok(Tensor::new(tensor.shape(), data))
+    }
+
+    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<CudaTensor> {
+        normalize::normalize(&self.context, images, shape)
+    }
+
+    fn convolution(&self, weights: &ConvolutionWeights) -> Result<CudaConvolution> {
+        conv2d::convolution(&self.context, weights)
+    }
+
+    fn conv2d(
+        &self,
+        input: &CudaTensor,
+        convolution: &CudaConvolution,
+        residual: Option<&CudaTensor>,
+        relu: bool,
+    ) -> Result<CudaTensor> {
+        conv2d::conv2d(&self.context, input, convolution, residual, relu)
+    }
+
+    fn max_pool2d(&self, input: &CudaTensor) -> Result<CudaTensor> {
+        max_pool2d::max_pool2d(&self.context, input)
+    }
+
+    fn aggregate(&self, levels: &[&CudaTensor], aggregation: &Aggregation) -> Result<CudaTensor> {
+        aggregate::aggregate(&self.context, levels, aggregation)
+    }
+
+    fn feature_cache(
+        &self,
+        images: usize,
+        rows: usize,
+        channels: usize,
+        options: &FeatureCacheOptions,
+    ) -> Result<CudaFeatureCache> {
+        CudaFeatureCache::new(&self.context, [images, rows, channels], options)
+    }
+
+    fn append_features(&self, cache: &mut CudaFeatureCache, features: &CudaTensor) -> Result<()> {
+        cache.append_features(&self.context, features)
+    }
+
+    fn finish_features(&self, cache: &mut CudaFeatureCache) -> Result<()> {
+        cache.finish(&self.context)
+    }
+
+    fn gather_rows(&self, cache: &CudaFeatureCache, images: &[u32]) -> Result<CudaTensor> {
+        cache.gather_rows(&self.context, images)
+    }
+
+    fn linear(
+        &self,
+        input: &CudaTensor,
+        weight: &CudaTensor,
+        bias: Option<&CudaTensor>,
+    ) -> Result<CudaTensor> {
+        linear::linear(&self.context, input, weight, bias)
+    }
+
+    fn linear_grad_input(&self, gradient: &CudaTensor, weight: &CudaTensor) -> Result<CudaTensor> {
+        linear::linear_grad_input(&self.context, gradient, weight)
+    }
+
+    fn linear_grad_weight(&self, gradient: &CudaTensor, input: &CudaTensor) -> Result<CudaTensor> {
+        linear::linear_grad_weight(&self.context, gradient, input)
+    }
+
+    fn column_sums(&self, gradient: &CudaTensor) -> Result<CudaTensor> {
+        column_sums::column_sums(&self.context, gradient)
+    }
+
+    fn add_noise(&self, input: &CudaTensor, noise: Noise) -> Result<CudaTensor> {
+        add_noise::add_noise(&self.context, input, noise)
+    }
+
+    fn add_noise_backward(&self, gradient: &CudaTensor) -> Result<CudaTensor> {
+        add_noise::add_noise_backward(&self.context, gradient)
+    }
+
+    fn batch_norm(
+        &self,
+        input: &CudaTensor,
+        state: BatchNormState<'_, CudaTensor>,
+        constants: BatchNormConstants,
+    ) -> Result<(CudaTensor, BatchNormSaved<CudaTensor>)> {
+        batch_norm::batch_norm(&self.context, input, state, constants)
+    }
+
+    fn batch_norm_backward(
+        &self,
+        gradient: &CudaTensor,
+        input: &CudaTensor,
+        gamma: &CudaTensor,
+        saved: &BatchNormSaved<CudaTensor>,
+    ) -> Result<(CudaTensor, CudaTensor, CudaTensor)> {
+        batch_norm::batch_norm_backward(&self.context, gradient, input, gamma, saved)
+    }
+
+    fn batch_norm_inference(
+        &self,
+        input: &CudaTensor,
+        gamma: &CudaTensor,
+        beta: &CudaTensor,
+        mean: &CudaTensor,
+        variance: &CudaTensor,
+        epsilon: f64,
+    ) -> Result<CudaTensor> {
+        batch_norm::batch_norm_inference(&self.context, input, gamma, beta, mean, variance, epsilon)
+    }
+
+    fn leaky_relu(&self, input: &CudaTensor, slope: f64) -> Result<CudaTensor> {
+        leaky_relu::leaky_relu(&self.context, input, slope)
+    }
+
+    fn leaky_relu_backward(
+        &self,
+        gradient: &CudaTensor,
+        input: &CudaTensor,
+        slope: f64,
+    ) -> Result<CudaTensor> {
+        leaky_relu::leaky_relu_backward(&self.context, gradient, input, slope)
+    }
+
+    fn score(&self, input: &CudaTensor, weight: &CudaTensor) -> Result<CudaTensor> {
+        score::score(&self.context, input, weight)
+    }
+
+    fn leaky_relu_score(&self, input: &CudaTensor, slope: f64, weight: &CudaTensor) -> Result<CudaTensor> {
+        score::leaky_relu_score(&self.context, input, slope, weight)
+    }
+
+    fn score_backward(
+        &self,
+        gradient: &CudaTensor,
+        input: &CudaTensor,
+        weight: &CudaTensor,
+    ) -> Result<(CudaTensor, CudaTensor)> {
+        score::score_backward(&self.context, gradient, input, weight)
+    }
+
+    fn loss(
+        &self,
+        scores: &CudaTensor,
+        loss: Loss,
+        images: usize,
+        totals: &mut CudaTensor,
+    ) -> Result<CudaTensor> {
+        loss::loss(&self.context, scores, loss, images, totals)
+    }
+
+    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], step: u32) -> Result<()> {
+        adam::adam(&self.context, slots, step)
+    }
+
+    fn anomaly_map(
+        &self,
+        scores: &CudaTensor,
+        rows: &CudaTensor,
+        columns: &CudaTensor,
+    ) -> Result<(CudaTensor, CudaTensor)> {
+        anomaly_map::anomaly_map(&self.context, scores, rows, columns)
+    }
+
+    fn reshape(&self, tensor: CudaTensor, shape: &[usize]) -> CudaTensor {
+        tensor.with_shape(shape)
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {
+        Ok(self.context.zeros(shape)?)
+    }
 }

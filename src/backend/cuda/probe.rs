@@ -27,18 +27,19 @@ pub struct Device {
 }
 
 impl Device {
-    /// Whether this build has machine code for the device, or PTX that its driver can compile.
-    ///
     /// Machine code of one major capability runs on every later minor one; PTX runs on everything newer.
-    pub fn has_kernels(&self) -> bool {
+    fn has_kernels(&self) -> bool {
         let number = self.capability.0 * 10 + self.capability.1;
         let machine_code =
             images::ARCHITECTURES.iter().any(|&built| built / 10 == number / 10 && built <= number);
         machine_code || images::PTX_ARCHITECTURES.iter().any(|&built| built <= number)
     }
 
-    /// The same, as the error that explains it.
-    pub(super) fn check_kernels(&self) -> Result<(), CudaError> {
+    /// Whether this build has machine code for the device, or PTX that its driver can compile.
+    ///
+    /// # Errors
+    /// [`CudaError::NoKernelsForDevice`].
+    pub fn check_kernels(&self) -> Result<(), CudaError> {
         if self.has_kernels() {
             return Ok(());
         }

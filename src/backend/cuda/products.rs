@@ -8,6 +8,7 @@
 
 use super::Precision;
 use super::context::Context;
+use super::conv2d;
 
 use super::error::{CudaError, Doing};
 use super::launch::{In, Out};
@@ -190,7 +191,7 @@ impl Products {
             return Err(CudaError::NoSuchProduct { product: shape.in_words() });
         }
         drop(state);
-        Err(CudaError::NoSuchProduct { product: shape.in_words() })
+        conv2d::epilogue(context, out, n, epilogue)
     }
 
     /// Runs a product if cuBLASLt offers it.

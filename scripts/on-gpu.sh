@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Everything that only a real GPU can show, in one command, on a machine that need not have Rust.
+#
+#   scripts/on-gpu.sh prepare          where Rust and nvcc are: builds and gathers the binaries in target/on-gpu
+#   scripts/on-gpu.sh [OUTPUT]         where the GPU is: runs them; writes OUTPUT/log.txt and OUTPUT/table.md
+#
+# The checkout must be there on both machines (tests read tests/parity/reference), with target/on-gpu copied over.
+# SIMPLENET_TEST_DATA names the folder of real images and weights; the tests that want it say so where it is missing.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+binaries="target/on-gpu"
+suites=(conformance parity cuda)
+
+prepare() {
+    set -e
+    cargo build --release --locked --bin simplenet
+    rm -rf "$binaries"
+    mkdir -p "$binaries"
+    cp target/release/simplenet "$binaries/"
+    for suite in "${suites[@]}"; do
+        executable="$(cargo test --release --locked --test "$suite" --no-run --message-format=json \
+            | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)"
+        cp "$executable" "$binaries/$suite"
+    done
+    strip "$binaries"/*
+    "$binaries/simplenet" doctor
+    echo "gathered in $binaries: $(du -sh "$binaries" | cut -f1)"
+}
+
+if [ "${1:-}" = prepare ]; then
+    prepare
+    exit
+fi
+
+output="${1:-target/on-gpu/results}"
+mkdir -p "$output"
+log="$output/log.txt"
+table="$output/table.md"
+: >"$log"
+printf '| step | result | seconds |\n| --- | --- | --- |\n' >"$table"
+failures=0
+
+# Everything that will be needed, found or named, before anything runs.
+missing=0
+for binary in simplenet "${suites[@]}"; do
+    if [ ! -x "$binaries/$binary" ]; then
+        echo "missing: $binaries/$binary (make it with scripts/on-gpu.sh prepare, and copy the folder)"
+        missing=1
+    fi
+done
+if [ ! -d tests/parity/reference ]; then
+    echo "missing: tests/parity/reference (run this from the checkout)"
+    missing=1
+fi
+[ "$missing" = 0 ] || exit 3
+
+# compute-sanitizer comes with the CUDA toolkit, which is not always on PATH.
+sanitizer="$(command -v compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)"
+[ -n "$sanitizer" ] || echo "missing: compute-sanitizer (part of the CUDA toolkit); its steps are left out" | tee -a "$log"
+
+# cuBLASLt may come with the toolkit or with a Python package.
+if ! ldconfig -p | grep -q 'libcublasLt.so.13'; then
+    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib \
+        "$(python3 -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
+        if [ -e "$folder/libcublasLt.so.13" ]; then
+            export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+            echo "cuBLASLt from $folder" | tee -a "$log"
+            break
+        fi
+    done
+fi
+
+# step NAME COMMAND…: runs it, with its output in the log and a line in the table.
+step() {
+    local name="$1" start result
+    shift
+    printf '\n===== %s: %s\n' "$name" "$*" >>"$log"
+    start="$(date +%s.%N)"
+    if "$@" >>"$log" 2>&1; then
+        result=passed
+    else
+        result="FAILED ($?)"
+        failures=$((failures + 1))
+    fi
+    printf '| %s | %s | %.1f |\n' "$name" "$result" "$(echo "$(date +%s.%N) - $start" | bc)" | tee -a "$table"
+}
+
+# The tests ask for the real device by this name, and find their references beside the checkout's manifest.
+export SIMPLENET_TEST_GPU=1
+export CARGO_MANIFEST_DIR="$PWD"
+
+{ nvidia-smi || echo "nvidia-smi does not run"; } | tee -a "$log"
+step "doctor" "$binaries/simplenet" doctor
+for suite in "${suites[@]}"; do
+    step "$suite on the GPU" "$binaries/$suite" gpu_ --nocapture --test-threads 1
+done
+if [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck initcheck; do
+        step "kernels under $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
+            "$binaries/conformance" gpu_f32 --test-threads 1
+    done
+fi
+
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+export SIMPLENET_CACHE_DIR="$work/cache" SIMPLENET_WEIGHTS_DIR="$work/weights"
+for precision in f32 tf32 f16; do
+    step "demo, trained in $precision" "$binaries/simplenet" train --device cuda --precision "$precision" \
+        --output "$work/$precision"
+    { [ ! -f "$work/$precision/results.csv" ] || cat "$work/$precision/results.csv"; } | tee -a "$log"
+done
+step "demo, tested again" "$binaries/simplenet" test --device cuda --data "$work/cache/demo-v1" \
+    --model "$work"/f32/*/model.safetensors --output "$work/test" \
+    --fail-below i_auroc=0.95 --fail-below p_auroc=0.90
+if "$binaries/simplenet" bench --help >/dev/null 2>&1; then
+    step "bench" "$binaries/simplenet" bench --device cuda
+else
+    echo "this build has no bench command: no speeds are measured" | tee -a "$log"
+fi
+
+echo
+echo "log: $log"
+if [ "$failures" -gt 0 ]; then
+    echo "$failures steps failed; the log says why"
+    exit 1
+fi
