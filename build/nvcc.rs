@@ -146,7 +146,11 @@ impl Nvcc {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(logs) } else { Err(problems.join("\n")) }
+        if problems.is_empty() {
+            return Ok(logs);
+        }
+        problems.push("to build without kernels, set NVCC=none".to_owned());
+        Err(problems.join("\n"))
     }
 
     fn compile_one(

@@ -10,7 +10,7 @@
 // for about 60 operations (half of them integer); backward 12 bytes for one addition. The second half starts anywhere
 // when R·C is no multiple of four.
 
-// --- Philox4x32-10 ----------------------------------------------------------------------------------------------------
+// --- Philox4x32-10 -------------------------------------------------------------------------------------------------
 
 struct Words {
     unsigned word[4];
@@ -32,7 +32,7 @@ __device__ __forceinline__ Words philox4x32_10(Words counter, unsigned key_0, un
     return {{c0, c1, c2, c3}};
 }
 
-// --- Box–Muller -------------------------------------------------------------------------------------------------------
+// --- Box–Muller ----------------------------------------------------------------------------------------------------
 
 // A float whose operations are rounded one by one: products and sums are never fused.
 struct Rounded {
@@ -68,7 +68,8 @@ __device__ __forceinline__ Rounded ln_uniform(unsigned x) {
 __device__ __forceinline__ void sin_cos(Rounded x, Rounded& sin, Rounded& cos) {
     const Rounded z = x * x;
     sin = x + x * z * (-1.0f / 6.0f + z * (1.0f / 120.0f + z * (-1.0f / 5040.0f + z * (1.0f / 362880.0f))));
-    cos = 1.0f + z * (-0.5f + z * (1.0f / 24.0f + z * (-1.0f / 720.0f + z * (1.0f / 40320.0f + z * (-1.0f / 3628800.0f)))));
+    const Rounded end = -1.0f / 720.0f + z * (1.0f / 40320.0f + z * (-1.0f / 3628800.0f));
+    cos = 1.0f + z * (-0.5f + z * (1.0f / 24.0f + z * end));
 }
 
 // √(−2 ln u)·(cos 2πv, sin 2πv) with u = (x + ½)·2⁻³², v = (y + ½)·2⁻³².
@@ -92,7 +93,7 @@ __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first,
     second = (radius * float_of(bits_of(swap ? c.value : s.value) ^ sin_sign)).value;
 }
 
-// --- Kernels ----------------------------------------------------------------------------------------------------------
+// --- Kernels -------------------------------------------------------------------------------------------------------
 
 // The fourth word of the counter: `Stream::Noise` of `src/random/philox.rs`.
 constexpr unsigned NOISE_STREAM = 0;

@@ -1,7 +1,7 @@
 #include "common.cuh"
 
-// batch_norm: out = (x − mean)·γ/√(var + ε) + β with the mean and the biased variance of every column, `[R, C] → [R, C]`;
-// moves the running statistics (unbiased variance, as PyTorch).
+// batch_norm: out = (x − mean)·γ/√(var + ε) + β, `[R, C] → [R, C]`, with the mean and the biased variance of every
+// column; moves the running statistics (unbiased variance, as PyTorch).
 // batch_norm_inference: the same with given statistics.
 // batch_norm_backward: dx = γ·s·(dy − mean(dy) − x̂·mean(dy·x̂)) with s = 1/√(var + ε), x̂ = (x − mean)·s;
 // dγ = Σ dy·x̂, dβ = Σ dy.
@@ -11,37 +11,33 @@
 // either pass takes a packet of four columns in four rows a thread, so that the constants of a column are read once for
 // four rows.
 
-// --- The moments of every column ----------------------------------------------------------------------------------------
+// --- The moments of every column -----------------------------------------------------------------------------------
 
 // Over groups of 128 rows, all `[groups, C]`: the mean as summed in f32, Σ (x − mean), which is zero had that mean been
 // exact, and Σ (x − mean)². A mean summed in f32 is off by some units of its own size, which is much where it is large
-// beside what distinguishes the rows; the deviations are small, so their own sum tells by how much (Chan, Golub, LeVeque
-// 1983). A thread keeps its 16 values in registers between the two passes. Blocks: ⌈C/32⌉ × groups.
+// beside what distinguishes the rows; the deviations are small, so their own sum tells by how much (Chan, Golub,
+// LeVeque 1983). A thread keeps its 16 values in registers between the two passes. Blocks: ⌈C/32⌉ × groups.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_moments(const float* __restrict__ input,
                                                                      float* __restrict__ means,
                                                                      float* __restrict__ deviations,
                                                                      float* __restrict__ squares, unsigned rows,
                                                                      unsigned columns) {
     const unsigned column = column_index();
-    const u64 first_row = u64(blockIdx.y) * GROUP_ROWS;
-    const unsigned count = rows - first_row < GROUP_ROWS ? unsigned(rows - first_row) : GROUP_ROWS;
-    const float* x = input + first_row * columns + column;
+    const u64 rest = rows - u64(blockIdx.y) * GROUP_ROWS;
+    const unsigned group_rows = rest < GROUP_ROWS ? unsigned(rest) : GROUP_ROWS;
 
     float values[LANE_ROWS];
+    load_lane(input, rows, columns, values);
     float mean[1] = {0.0f};
 #pragma unroll
-    for (unsigned i = 0; i < LANE_ROWS; ++i) {
-        const unsigned row = i * LANES + lane_index();
-        values[i] = row < count && column < columns ? x[u64(row) * columns] : 0.0f;
-        mean[0] += values[i];
-    }
+    for (float value : values) mean[0] += value;
     sum_lanes(mean);
-    mean[0] *= 1.0f / float(count);
+    mean[0] *= 1.0f / float(group_rows);
 
     float sums[2] = {0.0f, 0.0f};
 #pragma unroll
     for (unsigned i = 0; i < LANE_ROWS; ++i) {
-        if (i * LANES + lane_index() < count) {
+        if (i < lane_rows(rows)) {
             const float deviation = values[i] - mean[0];
             sums[0] += deviation;
             sums[1] = fmaf(deviation, deviation, sums[1]);
@@ -73,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const double origin = inside ? double(means[column]) : 0.0;
 
     double distance[1] = {0.0};
-    for (unsigned group = lane_index(); inside && group < groups; group += LANES) {
+    for (unsigned group = lane_index(); inside && group < groups; group += ROW_LANES) {
         const u64 in = u64(group) * columns + column;
         distance[0] += rows_of(group) * (means[in] - origin) + deviations[in];
     }
@@ -81,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(256)
     distance[0] /= rows;
 
     double square[1] = {0.0};
-    for (unsigned group = lane_index(); inside && group < groups; group += LANES) {
+    for (unsigned group = lane_index(); inside && group < groups; group += ROW_LANES) {
         const u64 in = u64(group) * columns + column;
         const double rest = deviations[in];
         const double correction = rest / rows_of(group);
@@ -110,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_inverse_std(const f
     if (column < columns) inverse_std[column] = float(1.0 / sqrt(variance[column] + epsilon));
 }
 
-// --- Packets of columns -------------------------------------------------------------------------------------------------
+// --- Packets of columns --------------------------------------------------------------------------------------------
 
 // Neighbouring rows that one thread handles in its packet of columns.
 constexpr unsigned THREAD_ROWS = 4;
@@ -127,8 +123,8 @@ __device__ __forceinline__ Place place(unsigned columns) {
     return {4 * unsigned(thread % packets), thread / packets * THREAD_ROWS};
 }
 
-// (x − mean)·γ·inverse_std + β. Subtracting the mean first keeps what distinguishes rows; one multiply-add with a folded
-// shift would cancel. Threads: ⌈C/4⌉·⌈R/4⌉.
+// (x − mean)·γ·inverse_std + β. Subtracting the mean first keeps what distinguishes rows; one multiply-add with a
+// folded shift would cancel. Threads: ⌈C/4⌉·⌈R/4⌉.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_apply(const float* __restrict__ input,
                                                                    const float* __restrict__ gamma,
                                                                    const float* __restrict__ beta,
@@ -158,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_apply(const float* 
     }
 }
 
-// --- Backward -----------------------------------------------------------------------------------------------------------
+// --- Backward ------------------------------------------------------------------------------------------------------
 
 // Σ dy·x̂ and Σ dy over groups of 128 rows, both `[groups, C]`. In f64, as in `column_sums`: what dx should lose here,
 // the bias before this layer would follow. Blocks: ⌈C/32⌉ × groups.
@@ -168,19 +164,17 @@ extern "C" __global__ void __launch_bounds__(256)
                                   double* __restrict__ sums_gamma, double* __restrict__ sums_beta, unsigned rows,
                                   unsigned columns) {
     const unsigned column = column_index();
+    float dy[LANE_ROWS], x[LANE_ROWS];
+    load_lane(gradient, rows, columns, dy);
+    load_lane(input, rows, columns, x);
+    const float center = column < columns ? mean[column] : 0.0f;
+    const float inverse = column < columns ? inverse_std[column] : 0.0f;
     double sums[2] = {0.0, 0.0};
-    if (column < columns) {
-        const float center = mean[column];
-        const float inverse = inverse_std[column];
 #pragma unroll
-        for (unsigned i = 0; i < LANE_ROWS; ++i) {
-            const u64 row = u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index();
-            if (row < rows) {
-                const float dy = gradient[row * columns + column];
-                sums[0] += dy * ((input[row * columns + column] - center) * inverse);
-                sums[1] += dy;
-            }
-        }
+    for (unsigned i = 0; i < LANE_ROWS; ++i) {
+        // A zero beyond the last row is the gradient of nothing.
+        sums[0] += dy[i] * ((x[i] - center) * inverse);
+        sums[1] += dy[i];
     }
     sum_lanes(sums);
     if (lane_index() == 0 && column < columns) {

@@ -134,22 +134,44 @@ __device__ __forceinline__ float warp_maximum(float value) {
     return value;
 }
 
-// --- Sums over the rows of a matrix -----------------------------------------------------------------------------------
+// --- Sums over the rows of a matrix --------------------------------------------------------------------------------
 //
 // Stage one: a block takes 32 neighbouring columns (128 bytes of every row, one access a warp) of a group of 128 rows,
-// and its 8 warps are lanes that share the rows. Stage two joins the groups, again 32 columns × 8 lanes a block. The
-// CPU cuts its sums into the same groups.
+// and its 8 warps, the row lanes, share the rows. Stage two joins the groups, again 32 columns × 8 row lanes a block.
+// The CPU cuts its sums into the same groups.
 
 constexpr unsigned COLUMNS = WARP;
-constexpr unsigned LANES = THREADS / COLUMNS;
+constexpr unsigned ROW_LANES = THREADS / COLUMNS;
 constexpr unsigned GROUP_ROWS = 128;
-constexpr unsigned LANE_ROWS = GROUP_ROWS / LANES;
+constexpr unsigned LANE_ROWS = GROUP_ROWS / ROW_LANES;
 
-// The column of this thread, and its lane among the eight that share the column.
+// The column of this thread, and its row lane among the eight that share the column.
 __device__ __forceinline__ unsigned column_index() { return blockIdx.x * COLUMNS + threadIdx.x % COLUMNS; }
 __device__ __forceinline__ unsigned lane_index() { return threadIdx.x / COLUMNS; }
 
-// Replaces every value by its sum over the eight lanes of the column, in their order. All threads of the block come here.
+// The number of rows that this lane has in its block's group: fewer than LANE_ROWS only at the end of the matrix.
+__device__ __forceinline__ unsigned lane_rows(unsigned rows) {
+    const u64 first = u64(blockIdx.y) * GROUP_ROWS + lane_index();
+    const u64 count = first < rows ? (rows - first + ROW_LANES - 1) / ROW_LANES : 0;
+    return count < LANE_ROWS ? unsigned(count) : LANE_ROWS;
+}
+
+// Row `i` of this lane.
+__device__ __forceinline__ u64 lane_row(unsigned i) {
+    return u64(blockIdx.y) * GROUP_ROWS + i * ROW_LANES + lane_index();
+}
+
+// The elements of this thread, all at once, so that their loads wait together; zeros outside the matrix.
+__device__ __forceinline__ void load_lane(const float* matrix, unsigned rows, unsigned columns,
+                                          float (&values)[LANE_ROWS]) {
+    const unsigned count = column_index() < columns ? lane_rows(rows) : 0;
+#pragma unroll
+    for (unsigned i = 0; i < LANE_ROWS; ++i) {
+        values[i] = i < count ? matrix[lane_row(i) * columns + column_index()] : 0.0f;
+    }
+}
+
+// Replaces every value by its sum over the eight row lanes of the column, in order. All threads of the block call it.
 template <class T, unsigned COUNT> __device__ __forceinline__ void sum_lanes(T (&values)[COUNT]) {
     __shared__ T parts[COUNT][THREADS];
     __syncthreads();  // What an earlier call left there has been read.
@@ -159,7 +181,7 @@ template <class T, unsigned COUNT> __device__ __forceinline__ void sum_lanes(T (
 #pragma unroll
     for (unsigned i = 0; i < COUNT; ++i) {
         T sum = parts[i][threadIdx.x % COLUMNS];
-        for (unsigned lane = 1; lane < LANES; ++lane) sum += parts[i][lane * COLUMNS + threadIdx.x % COLUMNS];
+        for (unsigned lane = 1; lane < ROW_LANES; ++lane) sum += parts[i][lane * COLUMNS + threadIdx.x % COLUMNS];
         values[i] = sum;
     }
 }
@@ -169,7 +191,7 @@ __device__ __forceinline__ double join_groups(const double* partials, unsigned g
     const unsigned column = column_index();
     double sum[1] = {0.0};
     if (column < columns) {
-        for (unsigned group = lane_index(); group < groups; group += LANES) {
+        for (unsigned group = lane_index(); group < groups; group += ROW_LANES) {
             sum[0] += partials[u64(group) * columns + column];
         }
     }

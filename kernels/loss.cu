@@ -4,8 +4,8 @@
 //   truncated L1 (Eq. 7–8): mean(max(0, th⁺ − D(q))) + mean(max(0, −th⁻ + D(q⁻)))
 //   cross-entropy: binary_cross_entropy_with_logits of both halves at once, good = 1
 //
-// The vector is short (a few thousand values), so one block does it, and nothing is read back: 16 bytes a row; truncated
-// L1 costs four operations in f64 a value, cross-entropy about a hundred. f64, as on the CPU.
+// The vector is short (a few thousand values), so one block does it, and nothing is read back. 16 bytes a row; in f64,
+// as on the CPU, truncated L1 costs a handful of operations a value, cross-entropy about a hundred.
 
 constexpr unsigned TRUNCATED_L1 = 0;
 constexpr unsigned LOSS_THREADS = 1024;
@@ -39,7 +39,7 @@ __device__ __forceinline__ Term cross_entropy(double directed) {
     return {linear + log1p(decay), -(directed >= 0.0 ? decay : 1.0) / (1.0 + decay)};
 }
 
-// `kind`: 0 is truncated L1, everything else cross-entropy. `totals`: loss, positive, negative, rows. One block of 1024.
+// `kind`: 0 is truncated L1, 1 cross-entropy. `totals`: loss, positive, negative, rows. One block of 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024) loss(const float* __restrict__ scores, float* __restrict__ gradient,
                                                         float* __restrict__ totals, unsigned rows, unsigned images,
                                                         unsigned kind, double margin_positive,

@@ -30,7 +30,8 @@ __device__ __forceinline__ void score_rows(const float* input, const float* weig
     const u64 row = thread_index() / WARP;
     if (row >= rows) return;  // The whole warp.
     const float* x = input + row * columns;
-    const float sum = columns % 4 == 0 ? dot<4>(x, weight, columns, activation) : dot<1>(x, weight, columns, activation);
+    const bool packets = columns % 4 == 0;
+    const float sum = packets ? dot<4>(x, weight, columns, activation) : dot<1>(x, weight, columns, activation);
     if (threadIdx.x % WARP == 0) out[row] = sum;
 }
 
@@ -67,18 +68,17 @@ extern "C" __global__ void __launch_bounds__(256) score_backward(const float* __
                                                                  double* __restrict__ partials, unsigned rows,
                                                                  unsigned columns) {
     const unsigned column = column_index();
-    double sum[1] = {0.0};
-    if (column < columns) {
-        const float w = weight[column];
+    const unsigned count = column < columns ? lane_rows(rows) : 0;
+    float x[LANE_ROWS], ds[LANE_ROWS];
+    load_lane(input, rows, columns, x);
 #pragma unroll
-        for (unsigned i = 0; i < LANE_ROWS; ++i) {
-            const u64 row = u64(blockIdx.y) * GROUP_ROWS + i * LANES + lane_index();
-            if (row < rows) {
-                const float ds = gradient[row];
-                grad_input[row * columns + column] = ds * w;
-                sum[0] += ds * input[row * columns + column];
-            }
-        }
+    for (unsigned i = 0; i < LANE_ROWS; ++i) ds[i] = i < count ? gradient[lane_row(i)] : 0.0f;
+    const float w = column < columns ? weight[column] : 0.0f;
+    double sum[1] = {0.0};
+#pragma unroll
+    for (unsigned i = 0; i < LANE_ROWS; ++i) {
+        if (i < count) grad_input[lane_row(i) * columns + column] = ds[i] * w;
+        sum[0] += ds[i] * x[i];
     }
     sum_lanes(sum);
     if (lane_index() == 0 && column < columns) partials[u64(blockIdx.y) * columns + column] = sum[0];

@@ -13,6 +13,10 @@ mod aggregate;
 mod anomaly_map;
 mod batch_norm;
 mod conv2d;
+#[path = "../cusim/support.rs"]
+mod cusim;
+#[path = "../cusim/device.rs"]
+mod device;
 mod draws;
 mod faults;
 mod faulty;
@@ -27,18 +31,20 @@ mod score;
 mod subject;
 mod wrong;
 
+use device::{FORWARD, REVERSE, SHUFFLED, real, simulated};
 use simplenet::backend::cpu::Cpu;
-use subject::{DOUBLE, SINGLE, Subject};
+use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
+use subject::{DOUBLE, HALF, SINGLE, Subject};
 
 /// Instantiates the suite for one backend: a module of that name, with one test an operation. The device is an
 /// `Option`: a machine without it passes with a message.
 macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
-        conformance!(@each $backend, $device, $unit,
-            normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score loss
-            adam anomaly_map);
+        conformance!($backend, $device, $unit,
+            [normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score loss
+            adam anomaly_map]);
     };
-    (@each $backend:ident, $device:expr, $unit:expr, $($operation:ident)+) => {
+    ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
         mod $backend {
             use super::*;
             $(
@@ -57,3 +63,14 @@ macro_rules! conformance {
 
 conformance!(cpu_f32, Some(Cpu::<f32>::new()), SINGLE);
 conformance!(cpu_f64, Some(Cpu::<f64>::new()), DOUBLE);
+
+conformance!(simulated_forward, simulated(FORWARD, F32), SINGLE);
+conformance!(simulated_reverse, simulated(REVERSE, F32), SINGLE);
+conformance!(simulated_shuffled, simulated(SHUFFLED, F32), SINGLE);
+conformance!(gpu_f32, real(F32), SINGLE);
+
+// The other arithmetics change products and the backbone's tensors, nothing else.
+conformance!(simulated_tf32, simulated(FORWARD, Tf32), HALF, [conv2d linear]);
+conformance!(gpu_tf32, real(Tf32), HALF, [conv2d linear]);
+conformance!(simulated_f16, simulated(REVERSE, F16), HALF, [normalize conv2d linear]);
+conformance!(gpu_f16, real(F16), HALF, [normalize conv2d linear]);

@@ -9,6 +9,8 @@ use simplenet::tensor::{Scalar, Tensor};
 
 /// Unit roundoff of `f32`: the relative error of one correctly rounded operation.
 pub(crate) const SINGLE: f64 = f32::EPSILON as f64 / 2.0;
+/// Unit roundoff of half precision, and of the operands of a product in TF32.
+pub(crate) const HALF: f64 = 1.0 / 2048.0;
 /// Unit roundoff of `f64`.
 pub(crate) const DOUBLE: f64 = f64::EPSILON / 2.0;
 

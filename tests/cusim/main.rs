@@ -3,5 +3,12 @@
 #[path = "support.rs"]
 mod cusim;
 
+mod blas;
+mod faults;
+mod graphs;
 mod kernels;
+mod machines;
+mod products;
+mod scenarios;
+mod streams;
 mod world;

@@ -18,6 +18,9 @@ pub(crate) use toolchain::{Build, crate_folder};
 /// Names the folder of libraries that a child process uses instead of building.
 const LIBRARIES: &str = "SIMPLENET_CUSIM_LIBRARIES";
 
+/// Set in a child that has the sanitized libraries.
+const SANITIZED: &str = "SIMPLENET_CUSIM_SANITIZED";
+
 /// The simulator, loaded into this process.
 pub(crate) struct Simulator {
     folder: PathBuf,
@@ -119,7 +122,9 @@ impl Simulator {
     /// This test program again, to run one of its tests with the same libraries: for tests that see a process die, or play
     /// another machine by environment variables.
     pub(crate) fn child(&self, test: &str) -> Command {
-        child(&self.folder, test)
+        let mut command = child(&self.folder, test);
+        command.arg("--exact");
+        command
     }
 }
 
@@ -131,9 +136,15 @@ pub(crate) fn sanitized_child(build: &Build, filter: &str) -> Option<Command> {
     // The sanitizers' own libraries come first, because this program was not built with them.
     let runtime: Vec<OsString> = ["libasan.so", "libubsan.so"].map(runtime_library).into();
     command.env("LD_PRELOAD", runtime.join(&OsString::from(":")));
+    command.env(SANITIZED, "1");
     command.env("ASAN_OPTIONS", "detect_leaks=0:halt_on_error=1:detect_odr_violation=0");
     command.env("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1");
     Some(command)
+}
+
+/// This process is a [`sanitized_child`].
+pub(crate) fn sanitized() -> bool {
+    std::env::var_os(SANITIZED).is_some()
 }
 
 fn child(folder: &Path, filter: &str) -> Command {

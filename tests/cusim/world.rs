@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_void};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cudarc::driver::sys::{
     CUdeviceptr, CUevent, CUevent_flags, CUevent_wait_flags, CUfunction, CUmodule, CUstream,
@@ -29,17 +29,36 @@ pub(crate) struct World {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) stream: CUstream,
     module: CUmodule,
+    _turn: Turn,
+}
+
+/// Freeing memory runs a device's deferred work. So a test that has to see it deferred runs while no other does.
+static TURNS: RwLock<()> = RwLock::new(());
+
+#[expect(dead_code, reason = "guards are held, not read")]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
 }
 
 impl World {
-    /// `None` where the simulator cannot be built.
+    /// `None` where the simulator cannot be built. A test has one world at a time.
     pub(crate) fn new(ordinal: usize) -> Option<Self> {
+        Self::with(ordinal, Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// While no other test runs.
+    pub(crate) fn alone(ordinal: usize) -> Option<Self> {
+        Self::with(ordinal, Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(ordinal: usize, turn: Turn) -> Option<Self> {
         let simulator = simulator()?;
         let context = CudaContext::new(ordinal).unwrap();
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap();
         // SAFETY: the simulator does not look at the image.
         let module = unsafe { result::module::load_data([0u8; 8].as_ptr().cast()) }.unwrap();
-        Some(Self { simulator, context, stream, module })
+        Some(Self { simulator, context, stream, module, _turn: turn })
     }
 
     pub(crate) fn another_stream(&self) -> Stream {

@@ -20,6 +20,7 @@ use cudarc::cublaslt::sys::{
     cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t, cublasStatus_t, cudaDataType,
 };
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 
@@ -115,10 +116,6 @@ struct Shape {
 }
 
 impl Shape {
-    fn has_epilogue(&self) -> bool {
-        self.bias || self.residual || self.relu
-    }
-
     /// The same product with nothing fused to it.
     fn plain(&self) -> Self {
         Self { bias: false, residual: false, relu: false, ..*self }
@@ -134,9 +131,9 @@ impl Shape {
 #[derive(Debug)]
 enum Plan {
     /// One call, epilogue included.
-    Fused(Call),
-    /// cuBLASLt does not offer this epilogue: the plain product, then our kernel.
-    Separate,
+    Offered(Call),
+    /// cuBLASLt has none: what is left is the plain product, and our own kernel behind it.
+    Refused,
 }
 
 impl Products {
@@ -187,7 +184,7 @@ impl Products {
         if self.run(context, &mut state, shape, pointers, bias)? {
             return Ok(());
         }
-        if !self.run(context, &mut state, shape.plain(), pointers, 0)? {
+        if shape == shape.plain() || !self.run(context, &mut state, shape.plain(), pointers, 0)? {
             return Err(CudaError::NoSuchProduct { product: shape.in_words() });
         }
         drop(state);
@@ -203,18 +200,15 @@ impl Products {
         pointers: [u64; 4],
         bias: u64,
     ) -> Result<bool, CudaError> {
-        if !state.plans.contains_key(&shape) {
-            let plan = match Call::new(&self.handle, self.compute, &shape, bias) {
-                Ok(call) => Plan::Fused(call),
-                Err(CublasError(cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) if shape.has_epilogue() => {
-                    Plan::Separate
-                }
-                Err(CublasError(cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => return Ok(false),
+        let plan = match state.plans.entry(shape) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(match Call::new(&self.handle, self.compute, &shape, bias) {
+                Ok(call) => Plan::Offered(call),
+                Err(CublasError(cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Plan::Refused,
                 Err(source) => return Err(CudaError::CublasLt { doing: "choosing an algorithm", source }),
-            };
-            state.plans.insert(shape, plan);
-        }
-        let Some(Plan::Fused(call)) = state.plans.get(&shape) else { return Ok(false) };
+            }),
+        };
+        let Plan::Offered(call) = plan else { return Ok(false) };
         let workspace = state.workspace.as_ref().map_or(0, Buffer::pointer);
         // Descriptors are changed under the lock, and read during the call alone.
         call.run(&self.handle, pointers, bias, workspace, context.compute.cu_stream().cast())

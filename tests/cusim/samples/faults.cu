@@ -19,7 +19,8 @@ extern "C" __global__ void reads_one_too_many_shared(float* __restrict__ out) {
     __shared__ float tile[64];
     tile[threadIdx.x] = 1.0f;
     __syncthreads();
-    out[threadIdx.x] = tile[threadIdx.x + 1];
+    const float* next = tile + 1;
+    out[threadIdx.x] = next[threadIdx.x];
 }
 
 extern "C" __global__ void shifts_too_far(const unsigned* __restrict__ x, unsigned* __restrict__ out) {

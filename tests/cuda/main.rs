@@ -1,0 +1,76 @@
+//! The CUDA device as a whole: networks and trainings against the CPU, its memory, and what it says when it fails.
+//!
+//! `simulated_*` tests run on the simulator of `tests/cusim`, `gpu_*` tests on a real device (`SIMPLENET_TEST_GPU=1`).
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[path = "../cusim/support.rs"]
+mod cusim;
+#[path = "../cusim/device.rs"]
+mod device;
+mod draws;
+mod failures;
+mod feature_cache;
+mod half;
+mod mutants;
+mod networks;
+mod ranking;
+mod training;
+
+use device::{FORWARD, REVERSE, SHUFFLED, poisoned, real, simulated, simulator};
+use simplenet::backend::cuda::Precision::{self, F16, F32, Tf32};
+
+/// A test for the simulator and one for a real GPU, of the same check.
+macro_rules! on_both {
+    ($simulated:ident, $real:ident, $ordinal:expr, $precision:expr, $check:expr) => {
+        #[test]
+        fn $simulated() {
+            if let Some(cuda) = simulated($ordinal, $precision) {
+                ($check)(&cuda);
+            }
+        }
+
+        #[test]
+        fn $real() {
+            if let Some(cuda) = real($precision) {
+                ($check)(&cuda);
+            }
+        }
+    };
+}
+
+on_both!(simulated_networks_f32, gpu_networks_f32, FORWARD, F32, |cuda| networks::check(cuda, F32));
+on_both!(simulated_networks_tf32, gpu_networks_tf32, REVERSE, Tf32, |cuda| networks::check(cuda, Tf32));
+on_both!(simulated_networks_f16, gpu_networks_f16, SHUFFLED, F16, |cuda| networks::check(cuda, F16));
+on_both!(simulated_batches, gpu_batches, REVERSE, F32, networks::check_batches);
+on_both!(simulated_networks_repeat, gpu_networks_repeat, SHUFFLED, F16, networks::check_repeatability);
+on_both!(simulated_training_f32, gpu_training_f32, FORWARD, F32, |cuda| training::check(cuda, F32));
+on_both!(simulated_training_tf32, gpu_training_tf32, REVERSE, Tf32, |cuda| training::check(cuda, Tf32));
+on_both!(simulated_trainings_repeat, gpu_trainings_repeat, SHUFFLED, F32, training::check_repeatability);
+on_both!(simulated_many_images, gpu_many_images, REVERSE, F32, feature_cache::check_many_images);
+on_both!(simulated_feature_overflow, gpu_feature_overflow, SHUFFLED, F32, feature_cache::check_overflow);
+on_both!(simulated_half_kernels, gpu_half_kernels, FORWARD, F16, half::check);
+on_both!(simulated_ranking_f32, gpu_ranking_f32, FORWARD, F32, |cuda| ranking::check(cuda, F32));
+on_both!(simulated_ranking_f16, gpu_ranking_f16, REVERSE, F16, |cuda| ranking::check(cuda, F16));
+
+#[test]
+fn simulated_feature_places() {
+    if simulator().is_some() {
+        feature_cache::check_places(poisoned, SHUFFLED);
+    }
+}
+
+#[test]
+fn gpu_feature_places() {
+    if real(F32).is_some() {
+        feature_cache::check_places(poisoned, 0);
+    }
+}
+
+/// Device 3 is this test's own: others would count on it.
+#[test]
+fn simulated_training_does_not_wait_for_the_device() {
+    const OWN: usize = 3;
+    let Some(simulator) = simulator() else { return };
+    let cuda = simulated(OWN, Precision::F32).unwrap();
+    training::check_waiting(&cuda, || simulator.counters(OWN).synchronisations);
+}
