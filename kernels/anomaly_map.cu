@@ -10,21 +10,22 @@
 
 constexpr unsigned STRIP = 8;
 
-// In thread 0, the largest of the grid's scores.
-__device__ __forceinline__ float grid_maximum(const float* grid, unsigned count) {
-    __shared__ float of_warps[THREADS / WARP];
+constexpr unsigned WARPS = THREADS / WARP;
+
+// In thread 0, the largest of the grid's scores; `of_warps` is shared memory for WARPS of them.
+__device__ __forceinline__ float grid_maximum(const float* grid, unsigned count, float* of_warps) {
     float largest = -INFINITY;
     for (unsigned i = threadIdx.x; i < count; i += THREADS) largest = maximum(largest, grid[i]);
     largest = warp_maximum(largest);
     if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = largest;
     __syncthreads();
     if (threadIdx.x == 0) {
-        for (const float of_warp : of_warps) largest = maximum(largest, of_warp);
+        for (unsigned warp = 0; warp < WARPS; ++warp) largest = maximum(largest, of_warps[warp]);
     }
     return largest;
 }
 
-// `strip` is at most 8; shared memory holds strip·4·⌈w/4⌉ floats. Blocks: N·⌈out_h/strip⌉.
+// `strip` is at most 8; shared memory holds 8 + strip·4·⌈w/4⌉ floats. Blocks: N·⌈out_h/strip⌉.
 extern "C" __global__ void __launch_bounds__(256)
     anomaly_map(const float* __restrict__ scores, const float* __restrict__ rows, const float* __restrict__ columns,
                 float* __restrict__ out, float* __restrict__ maxima, unsigned h, unsigned w, unsigned out_h,
@@ -35,13 +36,14 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned count = min(strip, out_h - first_y);
     const float* grid = scores + u64(image) * h * w;
 
+    DYNAMIC_SHARED(float, shared);
     if (first_y == 0) {
-        const float largest = grid_maximum(grid, h * w);
+        const float largest = grid_maximum(grid, h * w, shared);
         if (threadIdx.x == 0) maxima[image] = largest;
     }
 
     // Lines of A·s, each filled up with zeros to whole packets.
-    DYNAMIC_SHARED(float, lines);
+    float* lines = shared + WARPS;
     const unsigned pitch = (w + 3) / 4 * 4;
     for (unsigned i = threadIdx.x; i < count * pitch; i += THREADS) {
         const unsigned x = i % pitch;

@@ -89,6 +89,12 @@ impl<T> Out<'_, T> {
         Self::new(self.pointer + (offset * size_of::<T>()) as u64, self.len - offset)
     }
 
+    /// The first `len` elements.
+    pub(super) fn first(self, len: usize) -> Self {
+        assert!(len <= self.len, "{len} elements are more than {}", self.len);
+        Self::new(self.pointer, len)
+    }
+
     pub(super) fn pointer(&self) -> CUdeviceptr {
         self.pointer
     }
@@ -116,6 +122,12 @@ impl Grid {
     /// `blocks` blocks along x.
     pub(super) fn blocks(blocks: u64, threads: u32) -> Self {
         Self::plane(blocks, 1, threads)
+    }
+
+    /// Blocks of [`THREADS`] along the lines of a feature map, each with `items` for its threads; `line_place` of
+    /// `kernels/common.cuh`.
+    pub(super) fn lines(lines: u64, items: u64) -> Self {
+        Self::blocks(lines * items.div_ceil(u64::from(THREADS)), THREADS)
     }
 
     /// `x · y` blocks.
