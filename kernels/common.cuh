@@ -62,6 +62,15 @@ template <unsigned WIDTH, class T> __device__ __forceinline__ void store(T* to, 
     *reinterpret_cast<Packet<T, WIDTH>*>(to) = packet;
 }
 
+// The packet where there is one, otherwise zeros. The load is a predicated one: several of them wait together, where a
+// branch around each would have them wait one by one.
+template <unsigned WIDTH, class T>
+__device__ __forceinline__ Packet<T, WIDTH> load_or_zero(const T* from, bool inside) {
+    Packet<T, WIDTH> packet = {};
+    if (inside) packet = load<WIDTH>(from);
+    return packet;
+}
+
 // Whether an address fits a packet.
 template <unsigned WIDTH, class T> __device__ __forceinline__ bool is_aligned(const T* address) {
     return reinterpret_cast<size_t>(address) % sizeof(Packet<T, WIDTH>) == 0;
@@ -73,7 +82,7 @@ template <unsigned WIDTH, class T> __device__ __forceinline__ Packet<T, WIDTH> l
     if (count >= WIDTH && is_aligned<WIDTH>(from)) return load<WIDTH>(from);
     Packet<T, WIDTH> packet;
 #pragma unroll
-    for (unsigned i = 0; i < WIDTH; ++i) packet.value[i] = i < count ? from[i] : from_float<T>(0.0f);
+    for (unsigned i = 0; i < WIDTH; ++i) packet.value[i] = i < count ? from[i] : T();
     return packet;
 }
 
@@ -91,6 +100,20 @@ __device__ __forceinline__ void store_part(T* to, const Packet<T, WIDTH>& packet
 
 // The number of this thread in a one-dimensional grid.
 __device__ __forceinline__ u64 thread_index() { return u64(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// Where a thread works in a feature map `[N, H, W, C]`, when blocks go along a line of the image and then from line to
+// line: the number of the line, image after image, and the thread's place in it. All divisions but those within the line
+// are the same for a whole block, and 32 bits hold them.
+struct LinePlace {
+    unsigned line;
+    unsigned item;
+};
+
+// Every line has `items` for its threads, and ⌈items/256⌉ blocks; the last ones' surplus threads have items beyond it.
+__device__ __forceinline__ LinePlace line_place(unsigned items) {
+    const unsigned blocks = (items + THREADS - 1) / THREADS;
+    return {blockIdx.x / blocks, blockIdx.x % blocks * THREADS + threadIdx.x};
+}
 
 // --- Reductions, in an order that depends on nothing but the block's size -----------------------------------------
 

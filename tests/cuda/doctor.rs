@@ -79,7 +79,10 @@ fn every_missing_floor_is_named_with_its_cure() {
         assert!(words.iter().any(|word| message.contains(word)), "{machine:?}: {message}");
         let auto = simplenet(folder, machine, &[&missing[..], &["auto"]].concat());
         let message = String::from_utf8_lossy(&auto.stderr).into_owned();
-        assert!(message.contains("no GPU is used (") && message.contains("computing on the CPU"), "{message}");
+        assert!(
+            message.contains("no GPU is used (") && message.contains("computing on the CPU"),
+            "{message}"
+        );
         assert_eq!(auto.status.code(), Some(2), "the CPU goes on to the model that is not there: {message}");
     }
 }

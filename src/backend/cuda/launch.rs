@@ -74,11 +74,6 @@ impl<T> Out<'_, T> {
         Self { pointer, len, memory: PhantomData }
     }
 
-    /// A null pointer, for an output that nobody wants.
-    pub(super) fn absent() -> Self {
-        Self::new(0, 0)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -87,6 +82,12 @@ impl<T> Out<'_, T> {
     pub(super) fn from(self, offset: usize) -> Self {
         assert!(offset <= self.len, "{offset} lies beyond {} elements", self.len);
         Self::new(self.pointer + (offset * size_of::<T>()) as u64, self.len - offset)
+    }
+
+    /// The first `len` elements.
+    pub(super) fn first(self, len: usize) -> Self {
+        assert!(len <= self.len, "{len} elements are more than {}", self.len);
+        Self::new(self.pointer, len)
     }
 
     pub(super) fn pointer(&self) -> CUdeviceptr {
@@ -116,6 +117,12 @@ impl Grid {
     /// `blocks` blocks along x.
     pub(super) fn blocks(blocks: u64, threads: u32) -> Self {
         Self::plane(blocks, 1, threads)
+    }
+
+    /// Blocks of [`THREADS`] along the lines of a feature map, each with `items` for its threads; `line_place` of
+    /// `kernels/common.cuh`.
+    pub(super) fn lines(lines: u64, items: u64) -> Self {
+        Self::blocks(lines * items.div_ceil(u64::from(THREADS)), THREADS)
     }
 
     /// `x · y` blocks.

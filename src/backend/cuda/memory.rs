@@ -38,6 +38,8 @@ pub(crate) trait Element: bytemuck::Pod + Send + Sync {
     const VARIANT: usize;
     /// The same, as a value.
     const TYPE: ElementType;
+    /// Elements in sixteen bytes; `PACKET` of `kernels/common.cuh`.
+    const PACKET: usize = 16 / size_of::<Self>();
 }
 
 impl Element for f32 {
@@ -249,6 +251,14 @@ impl CudaTensor {
             panic!("expected a tensor of {AXES} axes, got shape {:?}", self.shape)
         };
         axes
+    }
+
+    /// The extents as kernels take them.
+    pub(super) fn extents<const AXES: usize>(&self) -> [u32; AXES] {
+        self.axes::<AXES>().map(|extent| {
+            assert!(u32::try_from(extent).is_ok(), "an axis has fewer than 2³² elements, not {extent}");
+            extent as u32
+        })
     }
 
     pub(super) fn with_shape(mut self, shape: &[usize]) -> Self {
