@@ -1,4 +1,8 @@
 //! The simulated GPU runs kernels as a GPU would, and shows the mistakes that a GPU hides.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, but not in the functions they share"
+)]
 
 #[path = "support.rs"]
 mod cusim;
