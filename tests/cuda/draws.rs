@@ -7,9 +7,7 @@ use simplenet::tensor::Tensor;
 pub(crate) fn pixels(seed: u64, len: usize) -> Vec<u8> {
     let philox = Philox::new(seed, Stream::Demo, 0);
     let pattern = |i: usize| ((i / 3 % 64) as f64 / 9.0).sin() + ((i / 192) as f64 / 7.0).cos();
-    (0..len)
-        .map(|i| (127.0 + 45.0 * pattern(i) + 60.0 * (philox.uniform(i as u64) - 0.5)) as u8)
-        .collect()
+    (0..len).map(|i| (127.0 + 45.0 * pattern(i) + 60.0 * (philox.uniform(i as u64) - 0.5)) as u8).collect()
 }
 
 /// Normal values around `mean`.

@@ -39,8 +39,11 @@ pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
         gathered.push(cuda.download(&rows).unwrap());
     }
     let per_image = features.len() / SHAPE[0];
-    let expected: Vec<f32> =
-        [6, 0, 2, 2].iter().flat_map(|image| &features.data()[image * per_image..][..per_image]).copied().collect();
+    let expected: Vec<f32> = [6, 0, 2, 2]
+        .iter()
+        .flat_map(|image| &features.data()[image * per_image..][..per_image])
+        .copied()
+        .collect();
     for rows in gathered {
         assert_eq!(rows.data(), expected);
     }

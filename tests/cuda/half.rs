@@ -28,7 +28,7 @@ fn halves(seed: u64, shape: [usize; 4]) -> Tensor<f32> {
 /// Pooling copies values, so it is exact; aggregation adds them in f32, so that only its own rounding remains.
 pub(crate) fn check(cuda: &Cuda) {
     let cpu = Cpu::<f32>::new();
-    for shape in [[1, 7, 9, 8], [2, 12, 10, 24], [5, 5, 5, 3], [1, 1, 6, 13]] {
+    for shape in [[1usize, 7, 9, 8], [2, 12, 10, 24], [5, 5, 5, 3], [1, 1, 6, 13]] {
         let channels = shape[3];
         let deep = [shape[0], shape[1].div_ceil(2), shape[2].div_ceil(2), channels];
         let (values, deeper) = (halves(1, shape), halves(2, deep));

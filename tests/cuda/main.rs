@@ -7,11 +7,11 @@
 mod cusim;
 #[path = "../cusim/device.rs"]
 mod device;
+mod doctor;
 mod draws;
 mod failures;
 mod feature_cache;
 mod half;
-mod mutants;
 mod networks;
 mod ranking;
 mod training;

@@ -5,7 +5,9 @@ use simplenet::backbone::weights::StateDict;
 use simplenet::backbone::{FeatureExtractor, Levels};
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::{Cuda, Precision};
-use simplenet::backend::{Aggregation, AggregationMode, Backend, CachePrecision, DeviceTensor, FeatureCacheOptions};
+use simplenet::backend::{
+    Aggregation, AggregationMode, Backend, CachePrecision, DeviceTensor, FeatureCacheOptions,
+};
 use simplenet::data::{Exif, Fit, Preprocess, decode, demo, list_images};
 use simplenet::head::{FoldedHead, HeadConfig, HeadTensors, Scorer};
 use simplenet::settings::{Preset, Settings};
@@ -14,7 +16,7 @@ use std::path::Path;
 
 /// Side of the network's input: a quarter of the usual work, which a simulated device has to do thread by thread.
 const SIDE: usize = 112;
-const EPOCHS: usize = 12;
+const EPOCHS: u32 = 12;
 const CATEGORY: &str = "fabric";
 
 struct Head {
@@ -26,17 +28,22 @@ fn images(folder: &Path) -> Vec<Vec<u8>> {
     let preprocess = Preprocess { resize: SIDE as u32, crop: SIDE as u32, fit: Fit::Stretch };
     let mut paths = list_images(folder, true).unwrap();
     paths.sort();
-    let pixels = |path: &std::path::PathBuf| {
-        preprocess.apply(&decode(path, Exif::Apply).unwrap()).0.as_raw().clone()
-    };
+    let pixels =
+        |path: &std::path::PathBuf| preprocess.apply(&decode(path, Exif::Apply).unwrap()).0.as_raw().clone();
     paths.iter().map(pixels).collect()
 }
 
 fn extractor<B: Backend<Scalar = f32>>(backend: &B) -> FeatureExtractor<B> {
     let weights = StateDict::embedded().unwrap();
     let aggregation = Aggregation { mode: AggregationMode::Mean, patch: 3 };
-    FeatureExtractor::new(backend, Architecture::Resnet18Slim, &weights.tensors, Levels::default(), aggregation)
-        .unwrap()
+    FeatureExtractor::new(
+        backend,
+        Architecture::Resnet18Slim,
+        &weights.tensors,
+        Levels::default(),
+        aggregation,
+    )
+    .unwrap()
 }
 
 /// A head trained on the CPU, long enough to tell defects from good images.
@@ -72,8 +79,7 @@ fn train(images: &[Vec<u8>]) -> Head {
 fn scores<B: Backend<Scalar = f32>>(backend: &B, head: &Head, images: &[Vec<u8>]) -> Vec<f32> {
     let extractor = extractor(backend);
     let folded = FoldedHead::new(head.config, &head.tensors).unwrap();
-    let scorer =
-        Scorer::new(backend, &folded, extractor.grid(SIDE, SIDE), (SIDE, SIDE), 4.0).unwrap();
+    let scorer = Scorer::new(backend, &folded, extractor.grid(SIDE, SIDE), (SIDE, SIDE), 4.0).unwrap();
     let mut scores = Vec::new();
     for batch in images.chunks(8) {
         let features = extractor.features(backend, &batch.concat(), [batch.len(), SIDE, SIDE]).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Other test suites take it in with `#[path = "../cusim/support.rs"] mod cusim;` and call [`load`] before anything that
 //! asks cudarc for the driver. See the README beside this file.
-#![allow(dead_code, reason = "each test suite uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test suite uses a part")]
 
 mod toolchain;
 

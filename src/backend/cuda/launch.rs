@@ -74,11 +74,6 @@ impl<T> Out<'_, T> {
         Self { pointer, len, memory: PhantomData }
     }
 
-    /// A null pointer, for an output that nobody wants.
-    pub(super) fn absent() -> Self {
-        Self::new(0, 0)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len
     }
