@@ -106,6 +106,10 @@ fn kernels() -> Finding {
 }
 
 fn gpu(device: &probe::Device) -> Finding {
+    // A build without kernels was told of already.
+    if let (Ok(()), Err(error)) = (probe::kernels(), device.check_kernels()) {
+        return missing("GPU", &error);
+    }
     let (major, minor) = device.capability;
     let state = format!(
         "cuda:{} {}, compute capability {major}.{minor}, {:.1} GB",
@@ -113,11 +117,7 @@ fn gpu(device: &probe::Device) -> Finding {
         device.name,
         device.memory as f64 / 1e9
     );
-    // A build without kernels was told of already.
-    match device.check_kernels() {
-        Err(error) if probe::kernels().is_ok() => Finding { state, ..missing("GPU", &error) },
-        _ => Finding { subject: "GPU", good: true, state, cure: None },
-    }
+    Finding { subject: "GPU", good: true, state, cure: None }
 }
 
 /// An error's sentence: what is the matter, and after the semicolon what to do.

@@ -6,7 +6,7 @@ use crate::backend::{Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TO
 use crate::head::{Head, HeadTensors};
 use crate::random::philox::{Philox, Stream};
 use crate::settings::TrainingSettings;
-use crate::tensor::{Scalar, Tensor};
+use crate::tensor::Scalar;
 use serde::{Deserialize, Serialize};
 
 /// What one head learns from, and how.
@@ -182,7 +182,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     fn finish_epoch(&mut self, last_step: std::time::Instant) -> Result<EpochSummary, TrainingError> {
         let totals = self.backend.download(&self.totals)?;
         let total = |index: usize| totals.data()[index].to_f64();
-        self.totals = self.backend.upload(&Tensor::full([LOSS_TOTALS], B::Scalar::ZERO))?;
+        self.totals = self.backend.zeros(&[LOSS_TOTALS])?;
         let loss = total(TOTAL_LOSS) / self.plan.images.len() as f64;
         let summary = EpochSummary {
             epoch: self.position.epoch + 1,

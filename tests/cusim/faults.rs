@@ -1,7 +1,9 @@
 //! Mistakes in kernels and launches: each one shows.
 
 use cudarc::driver::result;
-use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUresult};
+use cudarc::driver::sys::{
+    CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode,
+};
 
 use crate::cusim::sanitized_child;
 use crate::scenarios::{self, Scenario, child, text};
@@ -58,6 +60,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         world.launch("waits_at_two_barriers", shape(1, 64), &[&out]).unwrap();
         world.synchronise();
     }),
+    ("replays_on_freed_memory", || {
+        let world = World::new(0).unwrap();
+        let out = world.buffer::<u32>(32);
+        // SAFETY: the stream is alive; the graph is destroyed with the process.
+        unsafe {
+            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            result::stream::begin_capture(world.stream, mode).unwrap();
+            world.launch("number_threads", shape(1, 32), &[&out]).unwrap();
+            let graph = result::stream::end_capture(world.stream).unwrap();
+            let graph = result::graph::instantiate(graph, CUgraphInstantiate_flags(0)).unwrap();
+            drop(out);
+            result::graph::launch(graph, world.stream).unwrap();
+        }
+        world.synchronise();
+    }),
     ("shuffles_in_half_a_warp", || {
         let world = World::new(0).unwrap();
         let out = world.buffer::<f32>(32);
@@ -84,6 +101,11 @@ fn a_write_beside_a_buffer_names_the_kernel_and_the_buffer() {
         "cusim: kernel writes_one_before wrote before the start of a buffer of 128 bytes",
     );
     dies("writes_past_dynamic_shared", "wrote past the end of its 128 bytes of dynamic shared memory");
+}
+
+#[test]
+fn a_graph_outlived_by_its_memory_is_found() {
+    dies("replays_on_freed_memory", "cusim: kernel number_threads ran after its memory had been freed");
 }
 
 #[test]

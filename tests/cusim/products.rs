@@ -177,7 +177,7 @@ fn halves_in_and_out() {
         Problem { factors: Type::CUDA_R_16F, out: Type::CUDA_R_16F, bias: Type::CUDA_R_16F, ..PLAIN };
     let epilogue = Epilogue::CUBLASLT_EPILOGUE_RELU_BIAS;
     check(Problem { epilogue, beta: 1.0, ..halves }, F16_OUT);
-    check(Problem { epilogue, bias: Type::CUDA_R_32F, transpose_a: true, ..halves }, F16_OUT);
+    check(Problem { epilogue, transpose_a: true, ..halves }, F16_OUT);
     check(Problem { factors: Type::CUDA_R_16F, transpose_b: true, ..PLAIN }, F32);
 }
 
@@ -246,6 +246,7 @@ fn what_the_real_library_does_not_offer() {
         Problem { compute: Compute::CUBLAS_COMPUTE_16F, ..PLAIN },
         Problem { compute: Compute::CUBLAS_COMPUTE_32F_FAST_TF32, factors: Type::CUDA_R_16F, ..PLAIN },
         Problem { out: Type::CUDA_R_16F, ..PLAIN },
+        Problem { bias: Type::CUDA_R_16F, epilogue: Epilogue::CUBLASLT_EPILOGUE_BIAS, ..PLAIN },
         Problem { epilogue: Epilogue::CUBLASLT_EPILOGUE_GELU, ..PLAIN },
         Problem { factors: Type::CUDA_R_8I, ..PLAIN },
     ];
@@ -266,6 +267,7 @@ fn operands_that_break_a_promise() {
         Operands { a: 0, ..good },
         Operands { d: 0, ..good },
         Operands { bias: 0, ..good },
+        Operands { bias: good.bias + 4, ..good },
         // Not aligned as the algorithm was promised.
         Operands { a: good.a + 4, ..good },
         // Beyond the end of the buffer.

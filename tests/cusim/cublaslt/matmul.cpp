@@ -1,6 +1,7 @@
 // Entry points of cuBLASLt: choosing an algorithm, and the product itself.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "../driver/api.h"
@@ -15,6 +16,8 @@ namespace {
 
 // What the better of the two algorithms needs. An odd amount, to show who passes less than was asked for.
 constexpr uint64_t WORKSPACE_BYTES = (256 << 10) + 16;
+
+constexpr uint64_t BIAS_ALIGNMENT = 16;
 
 struct HeuristicResult {
     Algorithm algorithm;
@@ -70,9 +73,9 @@ Status check_types(const Problem& problem) {
     // TF32 is a way to multiply floats, and floats are not narrowed on their way out.
     if (operation.compute == COMPUTE_32F_FAST_TF32 && a.type != R_32F) return STATUS_NOT_SUPPORTED;
     if (a.type == R_32F && d.type != R_32F) return STATUS_NOT_SUPPORTED;
-    if (has_bias(operation.epilogue) && operation.bias_type != -1 && !known(operation.bias_type)) {
-        return STATUS_NOT_SUPPORTED;
-    }
+    // A bias has the type of D; -1 says so without naming it.
+    const bool bias_fits = operation.bias_type == -1 || operation.bias_type == d.type;
+    if (has_bias(operation.epilogue) && !bias_fits) return STATUS_NOT_SUPPORTED;
     for (const MatrixLayout* layout : {&a, &b, &c, &d}) {
         if (layout->order != COLUMN_MAJOR && layout->order != ROW_MAJOR) return STATUS_NOT_SUPPORTED;
     }
@@ -255,6 +258,10 @@ CUSIM_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* operation, void
     if (status != STATUS_SUCCESS) return status;
     const auto preference = handles<MatmulPreference>().find(preference_handle);
     if (!preference) return STATUS_INVALID_VALUE;
+    for (const uint32_t alignment : {preference->alignment_a, preference->alignment_b, preference->alignment_c,
+                                     preference->alignment_d}) {
+        if (!std::has_single_bit(alignment)) return STATUS_INVALID_VALUE;
+    }
     for (const uint64_t workspace_bytes : {WORKSPACE_BYTES, uint64_t(0)}) {
         if (*found == wanted || workspace_bytes > preference->workspace_bytes) continue;
         results[(*found)++] = {algorithm_for(problem, *preference, workspace_bytes), workspace_bytes, STATUS_SUCCESS, 1.0f, {}};
@@ -315,11 +322,13 @@ CUSIM_API int cublasLtMatmul(void* handle, void* operation, const float* alpha, 
         operands.push_back(scratch);
     }
     if (has_bias(how.epilogue)) {
-        if (how.bias == 0) {
-            explain("a product with a bias but without its pointer");
+        // Epilogues read the bias in vectors; the real library fails at less.
+        if (how.bias == 0 || how.bias % BIAS_ALIGNMENT != 0) {
+            explain("a product with its bias at %#llx: it has to be there, and aligned to %llu bytes",
+                    (unsigned long long)how.bias, (unsigned long long)BIAS_ALIGNMENT);
             return STATUS_INVALID_VALUE;
         }
-        const Element element = element_of(how.bias_type == -1 ? problem.d.type : how.bias_type);
+        const Element element = element_of(problem.d.type);
         product.bias = {reinterpret_cast<void*>(how.bias), element, 1, 0, how.bias_batch_stride};
         const uint64_t elements = problem.d.rows + uint64_t(problem.d.batches - 1) * uint64_t(how.bias_batch_stride);
         operands.push_back({product.bias.data, elements * bytes_of(element)});

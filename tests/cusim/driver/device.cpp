@@ -25,8 +25,8 @@ void Device::synchronise() {
 
 void* Device::allocate(size_t bytes) {
     if (bytes > settings().memory_bytes || counters.device_bytes > settings().memory_bytes - bytes) return nullptr;
-    const size_t real = settings().short_buffers ? bytes - std::min<size_t>(bytes, 4) : bytes;
-    void* start = memory.allocate(real);
+    const size_t missing = settings().short_buffers ? std::min<size_t>(bytes - 1, 4) : 0;
+    void* start = memory.allocate(bytes - missing);
     if (!start) return nullptr;
     ++counters.allocations;
     counters.device_allocations = memory.count();

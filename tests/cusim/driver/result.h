@@ -29,6 +29,8 @@
     X(STREAM_CAPTURE_UNJOINED, 904, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work")         \
     X(STREAM_CAPTURE_ISOLATION, 905, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",                                             \
       "dependency created on uncaptured work in another stream")                                                        \
+    X(STREAM_CAPTURE_IMPLICIT, 906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",                                               \
+      "operation would make the legacy stream depend on a capturing blocking stream")                                   \
     X(CAPTURED_EVENT, 907, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream") \
     X(STREAM_CAPTURE_WRONG_THREAD, 908, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",                                       \
       "attempt to terminate a thread-local capture sequence from another thread")

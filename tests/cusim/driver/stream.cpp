@@ -59,6 +59,10 @@ Result Stream::enqueue(WorkPointer work) {
     // The null stream and blocking streams wait for each other's earlier work.
     if (this == device.null_stream.get()) {
         for (const auto& other : device.streams) {
+            if (other->blocking && other->capture) {
+                invalidate(*other->capture);
+                return STREAM_CAPTURE_IMPLICIT;
+            }
             if (other->blocking && !other->idle()) push(std::make_shared<Wait>(other->record()));
         }
     } else if (blocking && !device.null_stream->idle()) {
