@@ -1,19 +1,21 @@
 #include "common.cuh"
 
 // aggregate: one level's neighbourhood means, resized bilinearly (align_corners = false) to the grid of the result and
-// written into its channels [offset, offset + …) (Eq. 1–4): `[N, h, w, C_l] → [N, H, W, C]`, T → float. One launch a level.
+// written into its channels [offset, offset + …) (Eq. 1–4): `[N, h, w, C_l] → [N, H, W, C]`, T → float. One launch a
+// level.
 //
-// aggregate_mean: the paper's p×p mean of every channel, zeros outside the image counted. Mean and resize are separable:
-// along either axis an output is a weighted sum of p + 1 sources, the first and the last weighted by the interpolation,
-// those between them by one. One thread computes a packet of four channels of four neighbouring outputs: it sums every
-// source column once and adds it to the outputs that see it. 4·(p + 1)·(p + 4) reads of a packet at most, mostly out of a
-// cache; of memory sizeof(T) bytes an input and 4 an output; about 2·(p + 1)·(p + 5) FLOPs an output.
+// aggregate_mean: the paper's p×p mean of every channel, zeros outside the image counted. Mean and resize are
+// separable: along either axis an output is a weighted sum of p + 1 sources, the first and the last weighted by the
+// interpolation, those between them by one. One thread computes a packet of four channels of four neighbouring outputs:
+// it sums every source column once and adds it to the outputs that see it. For a level no larger than the result these
+// are at most (p + 1)·(p + 4) reads of a packet, mostly out of a cache, and (p + 1)·(p + 8)/2 FLOPs an output; of memory
+// sizeof(T) bytes an input and 4 an output.
 //
 // aggregate_patchcore: the authors' adaptive_avg_pool1d of the unfolded (c, ky, kx) vector of every position to 1536
 // bins, neighbouring `levels` of them averaged. One thread an output, which is the mean of some 6 or 12 entries of the
 // unfolded vector with four interpolated values each at most. The unfolded tensor is never written.
 
-// --- Interpolation --------------------------------------------------------------------------------------------------------
+// --- Interpolation -------------------------------------------------------------------------------------------------
 
 // The sources of one output along one axis: `low` with 1 − weight, and low + 1 with `weight`.
 struct Interpolation {
@@ -21,8 +23,8 @@ struct Interpolation {
     float weight;
 };
 
-// Output i lies at (i + ½)·input/output − ½, clamped at zero: ((2i + 1)·input − output)/(2·output), of which the quotient
-// and the remainder are exact. At the last source nothing is left to interpolate with.
+// Output i lies at (i + ½)·input/output − ½, clamped at zero: ((2i + 1)·input − output)/(2·output), of which the
+// quotient and the remainder are exact. At the last source nothing is left to interpolate with.
 __device__ __forceinline__ Interpolation interpolation(unsigned i, unsigned input, unsigned output) {
     const unsigned scaled = (2 * i + 1) * input;
     const unsigned numerator = scaled > output ? scaled - output : 0;
@@ -31,7 +33,7 @@ __device__ __forceinline__ Interpolation interpolation(unsigned i, unsigned inpu
     return {low, float(numerator % (2 * output)) / float(2 * output)};
 }
 
-// --- The mean of a neighbourhood ------------------------------------------------------------------------------------------
+// --- The mean of a neighbourhood -----------------------------------------------------------------------------------
 
 // The sources of an output whose neighbourhood of `patch` positions is interpolated with the next one.
 struct Window {
@@ -152,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(256)
     aggregate_mean<1>(input, out, h, w, channels, out_h, out_w, out_channels, offset, patch);
 }
 
-// --- The authors' bins ----------------------------------------------------------------------------------------------------
+// --- The authors' bins ---------------------------------------------------------------------------------------------
 
 // Length of both adaptive poolings; `Aggregation::PATCHCORE_CHANNELS`.
 constexpr unsigned BINS = 1536;

@@ -1,12 +1,13 @@
 #include "common.cuh"
 
-// anomaly_map: for every image, out = A·s·Bᵀ, bilinear upsampling and a Gaussian as one separable linear map (Eq. 10–11),
-// and the maximum of the raw grid s, where NaN wins: s `[N, h, w]`, A `[H, h]`, B `[W, w]` → `[N, H, W]`, `[N]`.
+// anomaly_map: for every image, out = A·s·Bᵀ, bilinear upsampling and a Gaussian as one separable linear map (Eq.
+// 10–11), and the maximum of the raw grid s, where NaN wins: s `[N, h, w]`, A `[H, h]`, B `[W, w]` → `[N, H, W]`,
+// `[N]`.
 //
 // A block computes a strip of at most eight lines of one map: first its lines of A·s, which stay in shared memory, then
-// their products with the rows of B, a thread a column of the map. The block of an image's first strip finds the maximum.
-// An image costs 4·H·W bytes written, A, B and s being read out of a cache, and 2·H·w·(h + W) FLOPs. Zeros of A and B are
-// multiplied like any other number, as on the CPU: a NaN shows in the same places.
+// their products with the rows of B, a thread a column of the map. The block of an image's first strip finds the
+// maximum. An image costs 4·H·W bytes written, A, B and s being read out of a cache, and 2·H·w·(h + W) FLOPs. Zeros of
+// A and B are multiplied like any other number, as on the CPU: a NaN shows in the same places.
 
 constexpr unsigned STRIP = 8;
 

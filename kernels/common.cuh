@@ -102,8 +102,8 @@ __device__ __forceinline__ void store_part(T* to, const Packet<T, WIDTH>& packet
 __device__ __forceinline__ u64 thread_index() { return u64(blockIdx.x) * blockDim.x + threadIdx.x; }
 
 // Where a thread works in a feature map `[N, H, W, C]`, when blocks go along a line of the image and then from line to
-// line: the number of the line, image after image, and the thread's place in it. All divisions but those within the line
-// are the same for a whole block, and 32 bits hold them.
+// line: the number of the line, image after image, and the thread's place in it. All divisions but those within the
+// line are the same for a whole block, and 32 bits hold them.
 struct LinePlace {
     unsigned line;
     unsigned item;

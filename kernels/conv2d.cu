@@ -4,8 +4,8 @@
 // here is what it leaves to do.
 //
 // im2col: rows [first, first + rows) of the patch matrix `[N·H'·W', K]`. Element (ky, kx, c) of the row of (n, y, x) is
-// in[n, y·stride + ky − padding, x·stride + kx − padding, c], zero outside the image; K is kh·kw·I rounded up to eight, the
-// rest zeros, so that every row begins at a multiple of sixteen bytes. One thread writes the same packet of four
+// in[n, y·stride + ky − padding, x·stride + kx − padding, c], zero outside the image; K is kh·kw·I rounded up to eight,
+// the rest zeros, so that every row begins at a multiple of sixteen bytes. One thread writes the same packet of four
 // neighbouring rows: what part of a patch it holds is worked out once for the four, and four loads are under way
 // together. A row costs sizeof(T)·K bytes written and, since neighbouring patches overlap, about as many read, of which
 // a cache serves all but stride²·I: no arithmetic.
@@ -15,7 +15,7 @@
 //
 // to_half: float → half, rounded to nearest even: 6 bytes an element.
 
-// --- im2col -----------------------------------------------------------------------------------------------------------
+// --- im2col --------------------------------------------------------------------------------------------------------
 
 // The sizes of a convolution, by value.
 struct Patches {
@@ -31,8 +31,8 @@ static_assert(sizeof(Patches) == 40, "Patches of src/backend/cuda/conv2d.rs");
 constexpr unsigned PACKET_ROWS = 4;
 constexpr unsigned SCALAR_ROWS = 2;
 
-// Runs of WIDTH columns lie in one pixel: `channels` is a multiple of WIDTH. Of the first row it is known in which image
-// it lies, and at which of its out_h·out_w positions, so that no index but the final ones needs 64 bits.
+// Runs of WIDTH columns lie in one pixel: `channels` is a multiple of WIDTH. Of the first row it is known in which
+// image it lies, and at which of its out_h·out_w positions, so that no index but the final ones needs 64 bits.
 template <unsigned WIDTH, class T>
 __device__ __forceinline__ void im2col(const T* input, T* patches, const Patches& sizes, unsigned first_image,
                                        unsigned first_position, unsigned rows) {
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(256) im2col_scalar_f16(const __half
     im2col<1>(input, patches, sizes, first_image, first_position, rows);
 }
 
-// --- The epilogue -------------------------------------------------------------------------------------------------------
+// --- The epilogue --------------------------------------------------------------------------------------------------
 
 // `bias` has one value a column, `residual` is as large as `out`; null where there is none.
 template <class T>
@@ -180,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_epilogue_f16(__half* __
     conv2d_epilogue(out, bias, residual, count, columns, relu != 0);
 }
 
-// --- Conversion ---------------------------------------------------------------------------------------------------------
+// --- Conversion ----------------------------------------------------------------------------------------------------
 
 // Threads: ⌈count/8⌉.
 extern "C" __global__ void __launch_bounds__(256) to_half(const float* __restrict__ input, __half* __restrict__ out,
