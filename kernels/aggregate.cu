@@ -15,24 +15,6 @@
 // bins, neighbouring `levels` of them averaged. One thread an output, which is the mean of some 6 or 12 entries of the
 // unfolded vector with four interpolated values each at most. The unfolded tensor is never written.
 
-// --- Interpolation -------------------------------------------------------------------------------------------------
-
-// The sources of one output along one axis: `low` with 1 − weight, and low + 1 with `weight`.
-struct Interpolation {
-    unsigned low;
-    float weight;
-};
-
-// Output i lies at (i + ½)·input/output − ½, clamped at zero: ((2i + 1)·input − output)/(2·output), of which the
-// quotient and the remainder are exact. At the last source nothing is left to interpolate with.
-__device__ __forceinline__ Interpolation interpolation(unsigned i, unsigned input, unsigned output) {
-    const unsigned scaled = (2 * i + 1) * input;
-    const unsigned numerator = scaled > output ? scaled - output : 0;
-    const unsigned low = numerator / (2 * output);
-    if (low + 1 >= input) return {input - 1, 0.0f};
-    return {low, float(numerator % (2 * output)) / float(2 * output)};
-}
-
 // --- The mean of a neighbourhood -----------------------------------------------------------------------------------
 
 // The sources of an output whose neighbourhood of `patch` positions is interpolated with the next one.

@@ -115,6 +115,24 @@ __device__ __forceinline__ LinePlace line_place(unsigned items) {
     return {blockIdx.x / blocks, blockIdx.x % blocks * THREADS + threadIdx.x};
 }
 
+// --- Interpolation -------------------------------------------------------------------------------------------------
+
+// The sources of one output of a bilinear resize (align_corners = false) along one axis: `low` with 1 − weight, and low + 1 with `weight`.
+struct Interpolation {
+    unsigned low;
+    float weight;
+};
+
+// Output i lies at (i + ½)·input/output − ½, clamped at zero: ((2i + 1)·input − output)/(2·output), of which the
+// quotient and the remainder are exact. At the last source nothing is left to interpolate with.
+__device__ __forceinline__ Interpolation interpolation(unsigned i, unsigned input, unsigned output) {
+    const unsigned scaled = (2 * i + 1) * input;
+    const unsigned numerator = scaled > output ? scaled - output : 0;
+    const unsigned low = numerator / (2 * output);
+    if (low + 1 >= input) return {input - 1, 0.0f};
+    return {low, float(numerator % (2 * output)) / float(2 * output)};
+}
+
 // --- Reductions, in an order that depends on nothing but the block's size -----------------------------------------
 
 // The larger of the two; a NaN wins against a number, so that it is never hidden.

@@ -85,7 +85,8 @@ pub struct FeatureExtractor<B: Backend> {
     network: ResNet<B>,
     levels: Levels,
     aggregation: Aggregation,
-    channels: usize,
+    /// Channels that each level contributes.
+    shares: Vec<usize>,
 }
 
 /// The tensors on the way from an image to its features.
@@ -111,13 +112,18 @@ impl<B: Backend> FeatureExtractor<B> {
         let network = ResNet::new(backend, architecture, tensors, levels.deepest())?;
         let widths: Vec<usize> =
             levels.as_slice().iter().map(|level| architecture.channels()[level - 1]).collect();
-        let channels = aggregation.output_channels(&widths);
-        Ok(Self { network, levels, aggregation, channels })
+        let shares = widths.iter().map(|&width| aggregation.level_channels(width, widths.len())).collect();
+        Ok(Self { network, levels, aggregation, shares })
     }
 
     /// Channels C of a feature vector.
     pub fn channels(&self) -> usize {
-        self.channels
+        self.shares.iter().sum()
+    }
+
+    /// The channels of a feature vector that each level contributes.
+    pub fn level_channels(&self) -> &[usize] {
+        &self.shares
     }
 
     /// The features' grid `(H0, W0)` for an input of `h × w` pixels: halved by the stem, by its pooling, and by
@@ -139,6 +145,20 @@ impl<B: Backend> FeatureExtractor<B> {
         let input = backend.normalize(images, shape)?;
         let layers = self.network.forward(backend, &input)?;
         self.aggregate(backend, layers).map(|(_, features)| features)
+    }
+
+    /// What each level contributes to the features, on its own grid, `[N, Hₗ, Wₗ, Cₗ]…`: all that a head needs which
+    /// projects before it resizes.
+    pub fn levels(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Vec<B::Tensor>> {
+        let input = backend.normalize(images, shape)?;
+        self.levels_of(backend, &self.network.forward(backend, &input)?)
+    }
+
+    /// As [`FeatureExtractor::levels`], from the outputs of layers 1, 2, ….
+    pub fn levels_of(&self, backend: &B, layers: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        let count = self.shares.len();
+        let chosen = self.levels.as_slice().iter().map(|level| &layers[level - 1]);
+        chosen.map(|layer| backend.aggregate_level(layer, &self.aggregation, count)).collect()
     }
 
     /// As [`FeatureExtractor::features`], keeping what lies between.

@@ -290,6 +290,16 @@ pub trait Backend: Send + Sync {
     /// `[N, Hₗ, Wₗ, Cₗ]… → [N, H0, W0, C]`.
     fn aggregate(&self, levels: &[&Self::Tensor], aggregation: &Aggregation) -> Result<Self::Tensor>;
 
+    /// What one of `levels` levels contributes to [`Backend::aggregate`], on its own grid: `[N, Hₗ, Wₗ, Cₗ] → [N, Hₗ, Wₗ, C']`,
+    /// C' as [`Aggregation::level_channels`] says. Resizing it to the first level's grid gives that level's channels
+    /// of the result.
+    fn aggregate_level(
+        &self,
+        level: &Self::Tensor,
+        aggregation: &Aggregation,
+        levels: usize,
+    ) -> Result<Self::Tensor>;
+
     // --- The feature cache -----------------------------------------------------------------------------------
 
     /// Room for the features of at most `images` images, `rows × channels` each.
@@ -389,6 +399,16 @@ pub trait Backend: Send + Sync {
     ) -> Result<Self::Tensor> {
         self.score(&self.leaky_relu(input, slope)?, weight)
     }
+
+    /// `Σ_c w[c]·leaky_relu(Σ_l resize(x_l)[r, c])`: projections of the levels, `[N, Hₗ, Wₗ, C]… `, resized bilinearly
+    /// (`align_corners = false`) to the first one's grid and added, behind them LeakyReLU and the dot product with
+    /// `[1, C]`: `[N·H0·W0]`. One to three levels.
+    fn resize_add_score(
+        &self,
+        projections: &[&Self::Tensor],
+        slope: f64,
+        weight: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
 
     /// Gradients of [`Backend::score`] with respect to input and weight.
     fn score_backward(

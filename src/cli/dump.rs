@@ -88,7 +88,7 @@ fn run_on<B: Backend<Scalar = f32>>(
     Ok(Outcome::Success)
 }
 
-/// `input`, `layer1`…, `features`; returns the features on the device.
+/// `input`, `layer1`…, `features`; returns the images' bytes, and the features on the device.
 fn dump_stages<B: Backend<Scalar = f32>>(
     backend: &B,
     args: &DumpArgs,
@@ -96,7 +96,7 @@ fn dump_stages<B: Backend<Scalar = f32>>(
     settings: &Settings,
     extractor: &FeatureExtractor<B>,
     tensors: &mut HeadTensors,
-) -> anyhow::Result<B::Tensor> {
+) -> anyhow::Result<(Vec<u8>, B::Tensor)> {
     let preprocess = &settings.features.preprocess;
     preprocess.validate()?;
     let mut pixels = Vec::new();
@@ -112,7 +112,7 @@ fn dump_stages<B: Backend<Scalar = f32>>(
         tensors.insert(format!("layer{level}"), backend.download(layer)?);
     }
     tensors.insert("features".to_owned(), backend.download(&features)?);
-    Ok(features)
+    Ok((pixels, features))
 }
 
 /// The stages, then `adapted`, `scores`, `map` and `image_score`.
@@ -126,12 +126,12 @@ fn dump_model<B: Backend<Scalar = f32>>(
     let settings = &model.metadata.settings;
     // As the model sees images in use, unless asked otherwise.
     let exif = if args.ignore_exif { Exif::Ignore } else { model.metadata.exif() };
-    let features = dump_stages(backend, args, exif, settings, detector.extractor(), tensors)?;
+    let (pixels, features) = dump_stages(backend, args, exif, settings, detector.extractor(), tensors)?;
     let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
     let rows = backend.reshape(features, &[n * h * w, channels]);
     let side = settings.features.preprocess.crop as usize;
     if args.fast {
-        let scores = detector.scorer().score(backend, &rows)?;
+        let scores = detector.score(backend, &pixels)?;
         tensors.insert("scores".to_owned(), scores.grid);
         tensors.insert("map".to_owned(), scores.maps);
         tensors.insert("image_score".to_owned(), scores.image);

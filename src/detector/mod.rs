@@ -11,7 +11,7 @@ pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds}
 use crate::backbone::FeatureExtractor;
 use crate::backbone::weights::StateDict;
 use crate::backend::{Backend, BackendError, DeviceTensor};
-use crate::head::{FoldedHead, Scorer};
+use crate::head::{DeployedHead, FoldedHead, MapMatrices, ProjectedHead, Scores};
 use crate::training::TrainingError;
 use image::RgbImage;
 use std::path::PathBuf;
@@ -71,8 +71,18 @@ pub enum ModelError {
 #[derive(Debug)]
 pub struct Detector<B: Backend> {
     extractor: FeatureExtractor<B>,
-    scorer: Scorer<B>,
+    head: DetectorHead<B>,
+    maps: MapMatrices<B>,
     side: usize,
+}
+
+/// How levels become scores.
+#[derive(Debug)]
+enum DetectorHead<B: Backend> {
+    /// Projected level by level, resized after.
+    Levels(ProjectedHead<B>),
+    /// Behind an adaptor that is not linear: on the features.
+    Features(DeployedHead<B>),
 }
 
 /// The answer for one image, in the network's geometry.
@@ -119,8 +129,12 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         let side = metadata.settings.features.preprocess.crop as usize;
         let folded = FoldedHead::new(metadata.head, &model.head)?;
         let grid = extractor.grid(side, side);
-        let scorer = Scorer::new(backend, &folded, grid, (side, side), metadata.settings.map_sigma)?;
-        Ok(Self { extractor, scorer, side })
+        let head = match folded.project(backend, extractor.level_channels())? {
+            Some(head) => DetectorHead::Levels(head),
+            None => DetectorHead::Features(folded.deploy(backend)?),
+        };
+        let maps = MapMatrices::new(backend, grid, (side, side), metadata.settings.map_sigma)?;
+        Ok(Self { extractor, head, maps, side })
     }
 
     /// How many images are scored together at most.
@@ -133,9 +147,20 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         &self.extractor
     }
 
-    /// The trained half, as deployed.
-    pub fn scorer(&self) -> &Scorer<B> {
-        &self.scorer
+    /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
+    pub fn score(&self, backend: &B, pixels: &[u8]) -> Result<Scores<f32>, ModelError> {
+        let shape = [pixels.len() / (self.side * self.side * 3), self.side, self.side];
+        let scores = match &self.head {
+            DetectorHead::Levels(head) => {
+                head.anomaly_scores(backend, self.extractor.levels(backend, pixels, shape)?)?
+            }
+            DetectorHead::Features(head) => {
+                let features = self.extractor.features(backend, pixels, shape)?;
+                let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
+                head.anomaly_scores(backend, &backend.reshape(features, &[n * h * w, channels]))?
+            }
+        };
+        Ok(self.maps.finish(backend, scores)?)
     }
 
     /// Takes the detector apart to use its extractor again.
@@ -149,10 +174,7 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         for image in images {
             pixels.extend_from_slice(image.as_raw());
         }
-        let features = self.extractor.features(backend, &pixels, [images.len(), self.side, self.side])?;
-        let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
-        let features = backend.reshape(features, &[n * h * w, channels]);
-        let scores = self.scorer.score(backend, &features)?;
+        let scores = self.score(backend, &pixels)?;
         let maps = scores.maps.data().chunks_exact(self.side * self.side);
         // A maximum passes over NaN, so that an image nothing is known of would look better than any other.
         let sound = |map: &[f32]| map.iter().all(|value| value.is_finite());

@@ -21,13 +21,13 @@ use crate::tensor::{Scalar, Tensor};
 #[derive(Clone, Debug)]
 pub struct FoldedHead {
     /// The `mlp` adaptor's `[C, C]` and `[C]`, which cannot be folded.
-    adaptor: Option<(Tensor<f64>, Tensor<f64>)>,
+    pub(super) adaptor: Option<(Tensor<f64>, Tensor<f64>)>,
     /// `[hidden, C]`.
-    weight: Tensor<f64>,
+    pub(super) weight: Tensor<f64>,
     /// `[hidden]`.
-    bias: Tensor<f64>,
+    pub(super) bias: Tensor<f64>,
     /// `[1, hidden]`, negated: the anomaly score is −D (Eq. 9).
-    score_weight: Tensor<f64>,
+    pub(super) score_weight: Tensor<f64>,
 }
 
 impl FoldedHead {

@@ -7,9 +7,11 @@
 
 pub mod autograd;
 mod fold;
+mod projected;
 mod scorer;
 
 pub use fold::{DeployedHead, FoldedHead};
+pub use projected::ProjectedHead;
 pub use scorer::{MapMatrices, Scorer, Scores};
 
 use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result};

@@ -34,6 +34,19 @@ impl<B: Backend> MapMatrices<B> {
         backend.anomaly_map(scores, &self.rows, &self.columns)
     }
 
+    /// What becomes of the scores `[N·H0·W0]` of whole images, on the host.
+    pub fn finish(&self, backend: &B, scores: B::Tensor) -> Result<Scores<B::Scalar>> {
+        let (grid_h, grid_w) = self.grid();
+        let images = scores.shape()[0] / (grid_h * grid_w);
+        let scores = backend.reshape(scores, &[images, grid_h, grid_w]);
+        let (maps, image) = self.apply(backend, &scores)?;
+        Ok(Scores {
+            grid: backend.download(&scores)?,
+            maps: backend.download(&maps)?,
+            image: backend.download(&image)?,
+        })
+    }
+
     fn grid(&self) -> (usize, usize) {
         (self.rows.shape()[1], self.columns.shape()[1])
     }
@@ -64,15 +77,6 @@ impl<B: Backend> Scorer<B> {
 
     /// Scores the features of whole images, `[N·H0·W0, C]`.
     pub fn score(&self, backend: &B, features: &B::Tensor) -> Result<Scores<B::Scalar>> {
-        let (grid_h, grid_w) = self.maps.grid();
-        let images = features.shape()[0] / (grid_h * grid_w);
-        let scores = self.head.anomaly_scores(backend, features)?;
-        let scores = backend.reshape(scores, &[images, grid_h, grid_w]);
-        let (maps, image) = self.maps.apply(backend, &scores)?;
-        Ok(Scores {
-            grid: backend.download(&scores)?,
-            maps: backend.download(&maps)?,
-            image: backend.download(&image)?,
-        })
+        self.maps.finish(backend, self.head.anomaly_scores(backend, features)?)
     }
 }

@@ -32,7 +32,8 @@ fn unfold(level: &Tensor<f64>, patch: usize) -> Tensor<f64> {
     })
 }
 
-fn resize(level: &Tensor<f64>, h: usize, w: usize) -> Tensor<f64> {
+/// `interpolate(mode="bilinear", align_corners=False)`.
+pub(crate) fn resize(level: &Tensor<f64>, h: usize, w: usize) -> Tensor<f64> {
     let &[n, level_h, level_w, channels] = level.shape() else { panic!("[N, H, W, C]") };
     image([n, h, w, channels], |n, y, x, c| {
         let ((top, bottom, down), (left, right, across)) = (bilinear(y, level_h, h), bilinear(x, level_w, w));
@@ -125,4 +126,28 @@ fn case<B: Backend>(subject: &Subject<B>, levels: &[Tensor<f64>], aggregation: A
     };
     // A neighbourhood (PatchCore: a bin, never more) and the four taps of the resize, with rounded weights.
     subject.compare(&case, &out[0], &reference, subject.rounding(patch * patch + 8));
+
+    // Each level's share on its own grid, not yet resized.
+    let shares = subject.run(&case, |device| {
+        device_levels.iter().map(|level| device.aggregate_level(level, &aggregation, levels.len())).collect()
+    });
+    for (level, share) in levels.iter().zip(&shares) {
+        let reference = match mode {
+            AggregationMode::Mean => average(level, patch),
+            AggregationMode::PatchCore => bins(level, patch, levels.len()),
+        };
+        let case = format!("{case}, the share of {:?}", level.shape());
+        subject.compare(&case, share, &reference, subject.rounding(patch * patch));
+    }
+}
+
+/// A level's part of PatchCore's vector: of its 1536 means, `levels` neighbours averaged.
+fn bins(level: &Tensor<f64>, patch: usize, levels: usize) -> Tensor<f64> {
+    let &[n, h, w, _] = level.shape() else { panic!("[N, H, W, C]") };
+    let unfolded = unfold(level, patch);
+    let length = unfolded.shape()[3];
+    let means = unfolded.data().chunks_exact(length).flat_map(|vector| adaptive_average(vector, 1536));
+    let means: Vec<f64> = means.collect();
+    let grouped = means.chunks_exact(levels).map(|group| group.iter().sum::<f64>() / levels as f64);
+    Tensor::new([n, h, w, 1536 / levels], grouped.collect())
 }

@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     SlopeOneAtZero,
     /// `score_backward` averages over rows.
     MeanScoreGradient,
+    /// `resize_add_score` takes the first level for all of them.
+    DeeperLevelsForgotten,
     /// `loss` overwrites the totals.
     TotalsOverwritten,
     /// `loss` does not weigh by images.
@@ -87,7 +89,7 @@ pub(crate) enum Fault {
 type Check = fn(&Subject<Faulty>);
 
 /// Every operation's check, and what it must find.
-const EXPECTATIONS: [(Check, &[Fault]); 13] = {
+const EXPECTATIONS: [(Check, &[Fault]); 14] = {
     use Fault::*;
     [
         (crate::normalize::check, &[SwappedColours, NotReproducible]),
@@ -110,6 +112,7 @@ const EXPECTATIONS: [(Check, &[Fault]); 13] = {
         ),
         (crate::leaky_relu::check, &[SlopeOneAtZero]),
         (crate::score::check, &[MeanScoreGradient]),
+        (crate::resize_add_score::check, &[DeeperLevelsForgotten]),
         (crate::loss::check, &[TotalsOverwritten, TotalsUnweighted, CrossEntropyOfTwoMeans]),
         (crate::adam::check, &[NeverDecoupled, AlwaysDecoupled, NoBiasCorrection, FirstParameterOnly]),
         (crate::anomaly_map::check, &[MaximumOfTheMap, FirstMapOnly]),

@@ -147,6 +147,15 @@ impl Backend for Faulty {
         })
     }
 
+    fn aggregate_level(&self, level: &T, aggregation: &Aggregation, levels: usize) -> Result<T> {
+        self.cpu.aggregate_level(level, aggregation, levels)
+    }
+
+    fn resize_add_score(&self, projections: &[&T], slope: f64, weight: &T) -> Result<T> {
+        let levels = if self.has(Fault::DeeperLevelsForgotten) { &projections[..1] } else { projections };
+        self.cpu.resize_add_score(levels, slope, weight)
+    }
+
     fn feature_cache(
         &self,
         images: usize,

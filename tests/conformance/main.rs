@@ -27,6 +27,7 @@ mod loss;
 mod max_pool2d;
 mod normalize;
 mod reference;
+mod resize_add_score;
 mod score;
 mod subject;
 mod wrong;
@@ -41,8 +42,8 @@ use subject::{DOUBLE, HALF, SINGLE, Subject};
 macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
         conformance!($backend, $device, $unit,
-            [normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score loss
-            adam anomaly_map]);
+            [normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score
+            resize_add_score loss adam anomaly_map]);
     };
     ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
         mod $backend {

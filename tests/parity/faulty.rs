@@ -148,6 +148,24 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.max_pool2d(input)
     }
 
+    fn aggregate_level(
+        &self,
+        level: &B::Tensor,
+        aggregation: &Aggregation,
+        levels: usize,
+    ) -> Result<B::Tensor> {
+        self.inner.aggregate_level(level, aggregation, levels)
+    }
+
+    fn resize_add_score(
+        &self,
+        projections: &[&B::Tensor],
+        slope: f64,
+        weight: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        self.inner.resize_add_score(projections, slope, weight)
+    }
+
     fn feature_cache(
         &self,
         images: usize,

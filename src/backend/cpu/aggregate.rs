@@ -22,18 +22,29 @@ pub(super) fn aggregate<T: Scalar>(
     let mut out = pool.tensor(&[n, height, width, total]);
 
     let mut offset = 0;
-    for (level, &level_channels) in levels.iter().zip(&channels) {
-        let pooled = match aggregation.mode {
-            AggregationMode::Mean => neighbourhood_mean(pool, level, aggregation.patch),
-            AggregationMode::PatchCore => {
-                let bins = aggregation.patchcore_bins(level_channels, levels.len());
-                neighbourhood_bins(pool, level, aggregation.patch, &bins, levels.len())
-            }
-        };
+    for level in levels {
+        let pooled = aggregate_level(pool, level, aggregation, levels.len());
         resize_into(&pooled, &mut out, offset);
         offset += pooled.axes::<4>()[3];
     }
     out
+}
+
+/// What one of `levels` levels contributes, on its own grid.
+pub(super) fn aggregate_level<T: Scalar>(
+    pool: &Arc<Pool<T>>,
+    level: &CpuTensor<T>,
+    aggregation: &Aggregation,
+    levels: usize,
+) -> CpuTensor<T> {
+    match aggregation.mode {
+        AggregationMode::Mean => neighbourhood_mean(pool, level, aggregation.patch),
+        AggregationMode::PatchCore => {
+            let [_, _, _, channels] = level.axes();
+            let bins = aggregation.patchcore_bins(channels, levels);
+            neighbourhood_bins(pool, level, aggregation.patch, &bins, levels)
+        }
+    }
 }
 
 /// `avg_pool2d(p, stride 1, padding p/2, count_include_pad)`: zeros outside count, so the sum is over p² always.

@@ -17,6 +17,7 @@ mod matmul;
 mod max_pool2d;
 mod memory;
 mod normalize;
+mod resize_add_score;
 mod score;
 
 pub use conv2d::CpuConvolution;
@@ -107,6 +108,15 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn aggregate(&self, levels: &[&CpuTensor<T>], aggregation: &Aggregation) -> Result<CpuTensor<T>> {
         Ok(aggregate::aggregate(&self.pool, levels, aggregation))
+    }
+
+    fn aggregate_level(
+        &self,
+        level: &CpuTensor<T>,
+        aggregation: &Aggregation,
+        levels: usize,
+    ) -> Result<CpuTensor<T>> {
+        Ok(aggregate::aggregate_level(&self.pool, level, aggregation, levels))
     }
 
     fn feature_cache(
@@ -256,6 +266,18 @@ impl<T: Scalar> Backend for Cpu<T> {
         let [rows, _] = input.axes();
         let mut out = self.pool.tensor(&[rows]);
         score::score(input.data(), weight.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn resize_add_score(
+        &self,
+        projections: &[&CpuTensor<T>],
+        slope: f64,
+        weight: &CpuTensor<T>,
+    ) -> Result<CpuTensor<T>> {
+        let [n, h, w, _] = projections[0].axes();
+        let mut out = self.pool.tensor(&[n * h * w]);
+        resize_add_score::resize_add_score(projections, slope, weight.data(), out.data_mut());
         Ok(out)
     }
 

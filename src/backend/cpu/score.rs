@@ -9,7 +9,8 @@ use rayon::prelude::*;
 /// the program and not of the machine.
 const LANES: usize = 16;
 
-fn dot<T: Scalar>(a: &[T], b: &[T]) -> T {
+/// The dot product of two rows.
+pub(super) fn dot<T: Scalar>(a: &[T], b: &[T]) -> T {
     let mut sums = [T::ZERO; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let tail: T = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(&a, &b)| a * b).sum();

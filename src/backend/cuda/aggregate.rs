@@ -29,6 +29,21 @@ pub(super) fn aggregate(
     Ok(out)
 }
 
+/// What one of `levels` levels contributes, on its own grid: `[N, Hₗ, Wₗ, Cₗ] → [N, Hₗ, Wₗ, C']`.
+pub(super) fn aggregate_level(
+    context: &Context,
+    level: &CudaTensor,
+    aggregation: &Aggregation,
+    levels: usize,
+) -> Result<CudaTensor> {
+    let [n, h, w, channels] = level.axes();
+    let channels = aggregation.level_channels(channels, levels);
+    let mut out = context.tensor(&[n, h, w, channels], ElementType::F32)?;
+    let place = Place { offset: 0, levels, aggregation };
+    by_element!(level.element(), T => run::<T>(context, level, &mut out, &place))?;
+    Ok(out)
+}
+
 /// What a level is among the others.
 struct Place<'a> {
     /// Its first channel in the result.

@@ -25,6 +25,7 @@ mod modules;
 mod normalize;
 pub mod probe;
 mod products;
+mod resize_add_score;
 mod score;
 mod staging;
 
@@ -163,6 +164,15 @@ impl Backend for Cuda {
         aggregate::aggregate(&self.context, levels, aggregation)
     }
 
+    fn aggregate_level(
+        &self,
+        level: &CudaTensor,
+        aggregation: &Aggregation,
+        levels: usize,
+    ) -> Result<CudaTensor> {
+        aggregate::aggregate_level(&self.context, level, aggregation, levels)
+    }
+
     fn feature_cache(
         &self,
         images: usize,
@@ -264,6 +274,15 @@ impl Backend for Cuda {
 
     fn leaky_relu_score(&self, input: &CudaTensor, slope: f64, weight: &CudaTensor) -> Result<CudaTensor> {
         score::leaky_relu_score(&self.context, input, slope, weight)
+    }
+
+    fn resize_add_score(
+        &self,
+        projections: &[&CudaTensor],
+        slope: f64,
+        weight: &CudaTensor,
+    ) -> Result<CudaTensor> {
+        resize_add_score::resize_add_score(&self.context, projections, slope, weight)
     }
 
     fn score_backward(
