@@ -8,8 +8,9 @@
 
 #include "execution/block.h"
 #include "execution/half.h"
-#include "execution/intrinsics.h"
 #include "execution/registry.h"
+
+#include "execution/intrinsics.h"
 
 #define __global__
 #define __device__

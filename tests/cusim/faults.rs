@@ -5,7 +5,7 @@ use cudarc::driver::sys::{
     CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode,
 };
 
-use crate::cusim::sanitized_child;
+use crate::cusim::{Build, child_with, sanitized_child};
 use crate::scenarios::{self, Scenario, child, text};
 use crate::world::{ORDERS, Shape, World, samples, shape, values};
 
@@ -147,6 +147,38 @@ fn sanitizers_have_nothing_against_correct_programs() {
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains(&format!("test {filter}")), "nothing ran: {}", text(&output));
     }
+}
+
+/// Runs correct tests with one line of the kernels' text replaced.
+fn mutated(file: &str, line: &str, instead: &str, flags: &[&str], filter: &str) -> Option<(bool, String)> {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["vectors.cu", "blocks.cu"] {
+        let text = std::fs::read_to_string(samples().kernels.join(name)).unwrap();
+        assert!(name != file || text.contains(line), "the line is gone");
+        let text = if name == file { text.replace(line, instead) } else { text };
+        std::fs::write(copy.path().join(name), text).unwrap();
+    }
+    let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    let build = Build { kernels: copy.path().to_owned(), flags, sanitized: false };
+    let output = child_with(&build, filter)?.output().unwrap();
+    Some((output.status.success(), text(&output)))
+}
+
+#[test]
+fn mistakes_planted_in_a_copy_of_the_kernels_fail_their_tests() {
+    let (line, instead) = ("if (i < count) out[i] = fmaf", "if (i <= BOUND) out[i] = fmaf");
+    let filter = "kernels::elements_with";
+    let Some((right, text)) = mutated("vectors.cu", line, instead, &["-DBOUND=count-1"], filter) else {
+        return;
+    };
+    assert!(right && text.contains("1 passed"), "{text}");
+    let (right, text) = mutated("vectors.cu", line, instead, &["-DBOUND=count"], filter).unwrap();
+    assert!(!right && text.contains("kernel axpy_f32 wrote past the end"), "{text}");
+
+    let instead = "sum = fmaf(tile_a[threadIdx.y][i], tile_b[i][threadIdx.x], sum);\n";
+    let line = format!("{instead}        __syncthreads();\n");
+    let (right, text) = mutated("blocks.cu", &line, instead, &[], "kernels::barriers_between").unwrap();
+    assert!(!right && text.contains("barriers_between_tiles ... FAILED"), "{text}");
 }
 
 #[test]

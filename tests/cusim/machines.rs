@@ -63,6 +63,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         let world = World::new(3).unwrap();
         std::mem::forget(world.buffer::<f32>(25));
         std::mem::forget(world.another_stream());
+        std::mem::forget(Plan::new(PLAIN).unwrap());
     }),
     ("leaks_nothing", || {
         let world = World::new(3).unwrap();
@@ -172,6 +173,7 @@ fn leaks_are_reported_at_exit() {
     let Some(report) = succeeds("leaks", &[("CUSIM_LEAKS", "1")]) else { return };
     assert!(report.contains("cusim: device 3 still holds 1 buffers (100 bytes)"), "{report}");
     assert!(report.contains("1 streams"), "{report}");
+    assert!(report.contains("cusim: cuBLASLt still holds 6 objects"), "{report}");
     let report = succeeds("leaks_nothing", &[("CUSIM_LEAKS", "1")]).unwrap();
     assert!(!report.contains("still holds"), "{report}");
 }

@@ -128,6 +128,12 @@ impl Simulator {
     }
 }
 
+/// This test program again, to run the tests whose names contain `filter` with another build: with a mistake planted in a copy
+/// of the kernels, say. `None` without g++.
+pub(crate) fn child_with(build: &Build, filter: &str) -> Option<Command> {
+    Some(child(&build.make()?, filter))
+}
+
 /// This test program again, to run the tests whose names contain `filter` under AddressSanitizer and UBSan: there reads out
 /// of bounds and undefined behaviour of kernels end the process too. `None` without g++.
 pub(crate) fn sanitized_child(build: &Build, filter: &str) -> Option<Command> {

@@ -49,8 +49,38 @@ const SANITIZER_FLAGS: [&str; 5] =
 struct Unit {
     /// What g++ compiles.
     source: PathBuf,
+    /// The source's text, where it is written first.
+    generated: Option<String>,
     flags: Vec<String>,
+    includes: Vec<String>,
     object: PathBuf,
+}
+
+impl Unit {
+    /// The object's name holds all that it depends on but no place: an unchanged file in a copied folder is not compiled
+    /// again.
+    fn new(root: &Path, headers: &Sha256, file: &Path, text: &str, flags: Vec<String>) -> Self {
+        let mut hash = headers.clone();
+        hash.update(text);
+        for flag in &flags {
+            hash.update(flag);
+            hash.update([0]);
+        }
+        let object = root.join("objects").join(format!("{}-{}.o", stem(file), hexadecimal(&hash.finalize())));
+        Self { source: file.to_owned(), generated: None, flags, includes: Vec::new(), object }
+    }
+
+    fn compile(&self) {
+        if let Some(text) = &self.generated {
+            fs::write(&self.source, text).expect("a writable target folder");
+        }
+        // An interrupted compiler leaves no object under the final name.
+        let unfinished = self.object.with_extension("unfinished");
+        let mut command = Command::new("g++");
+        command.args(&self.flags).args(&self.includes).arg("-c").arg(&self.source).arg("-o").arg(&unfinished);
+        run(&mut command);
+        fs::rename(&unfinished, &self.object).expect("the object in its place");
+    }
 }
 
 impl Build {
@@ -112,57 +142,28 @@ impl Build {
         hash
     }
 
-    fn unit(
-        &self,
-        root: &Path,
-        headers: &Sha256,
-        source: PathBuf,
-        name: &str,
-        text: &str,
-        flags: Vec<String>,
-    ) -> Unit {
-        let mut hash = headers.clone();
-        hash.update(source.to_string_lossy().as_bytes());
-        hash.update(text);
-        for flag in &flags {
-            hash.update(flag);
-            hash.update([0]);
-        }
-        let object = root.join("objects").join(format!("{name}-{}.o", hexadecimal(&hash.finalize())));
-        Unit { source, flags, object }
-    }
-
     fn library_units(&self, root: &Path, headers: &Sha256, folders: &[&str]) -> Vec<Unit> {
         let files = folders
             .iter()
             .flat_map(|folder| files_of(&crate_folder(&format!("tests/cusim/{folder}")), &["cpp"]));
-        files
-            .map(|file| {
-                let text = read(&file);
-                self.unit(root, headers, file.clone(), &stem(&file), &text, self.base_flags())
-            })
-            .collect()
+        files.map(|file| Unit::new(root, headers, &file, &read(&file), self.base_flags())).collect()
     }
 
     /// For each kernel file a unit that includes it and registers its kernels.
     fn kernel_units(&self, root: &Path, headers: &Sha256) -> Vec<Unit> {
-        let files = files_of(&self.kernels, &["cu"]);
         let unit = |file: &PathBuf| {
             let text = read(file);
             let mut flags = self.base_flags();
             flags.extend(KERNEL_FLAGS.iter().map(|&flag| flag.to_owned()));
-            for folder in [crate_folder("tests/cusim"), self.kernels.clone(), crate_folder("kernels")] {
-                flags.push(format!("-I{}", folder.display()));
-            }
             flags.extend(self.flags.iter().cloned());
-            let mut unit = self.unit(root, headers, file.clone(), &stem(file), &text, flags);
+            let mut unit = Unit::new(root, headers, file, &text, flags);
             unit.source = unit.object.with_extension("cpp");
-            if !unit.source.exists() {
-                fs::write(&unit.source, registration(file, &text)).expect("a writable target folder");
-            }
+            unit.generated = Some(registration(file, &text));
+            let folders = [crate_folder("tests/cusim"), self.kernels.clone(), crate_folder("kernels")];
+            unit.includes = folders.map(|folder| format!("-I{}", folder.display())).into();
             unit
         };
-        files.iter().map(unit).collect()
+        files_of(&self.kernels, &["cu"]).iter().map(unit).collect()
     }
 
     fn link_all(&self, folder: &Path, driver: &[Unit], cublaslt: &[Unit], kernels: &[Unit]) {
@@ -315,15 +316,7 @@ fn compile_all(units: Vec<&Unit>) {
                 loop {
                     let next = waiting.lock().expect("no worker panicked").pop();
                     let Some(unit) = next else { break };
-                    // An interrupted compiler leaves no object under the final name.
-                    let unfinished = unit.object.with_extension("unfinished");
-                    run(Command::new("g++")
-                        .args(&unit.flags)
-                        .arg("-c")
-                        .arg(&unit.source)
-                        .arg("-o")
-                        .arg(&unfinished));
-                    fs::rename(&unfinished, &unit.object).expect("the object in its place");
+                    unit.compile();
                 }
             });
         }

@@ -27,6 +27,11 @@ static Result check_host_range(const Device& device, const void* start, size_t b
     return SUCCESS;
 }
 
+static bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
+    const auto *first = static_cast<const char*>(a), *second = static_cast<const char*>(b);
+    return first < second + b_bytes && second < first + a_bytes;
+}
+
 Upload::Upload(void* to, const void* from, size_t bytes, bool pinned) : to_(to), from_(from), bytes_(bytes) {
     if (pinned) return;
     const auto* first = static_cast<const unsigned char*>(from);
@@ -42,6 +47,8 @@ Result Upload::check(Device& device) const {
 
 void Upload::run(Device&) { memcpy(to_, from_ ? from_ : staged_.data(), bytes_); }
 
+bool Upload::uses_host(const void* start, size_t bytes) const { return from_ && overlap(from_, bytes_, start, bytes); }
+
 Result Download::check(Device& device) const {
     const Result result = check_device_range(device, from_, bytes_, "a copy from the device");
     return result != SUCCESS ? result : check_host_range(device, to_, bytes_, "a copy from the device");
@@ -49,13 +56,14 @@ Result Download::check(Device& device) const {
 
 void Download::run(Device&) { memcpy(to_, from_, bytes_); }
 
+bool Download::uses_host(const void* start, size_t bytes) const { return overlap(to_, bytes_, start, bytes); }
+
 Result DeviceCopy::check(Device& device) const {
     for (const void* side : {static_cast<const void*>(to_), from_}) {
         const Result result = check_device_range(device, side, bytes_, "a copy on the device");
         if (result != SUCCESS) return result;
     }
-    const auto *to = static_cast<const char*>(to_), *from = static_cast<const char*>(from_);
-    if (to < from + bytes_ && from < to + bytes_) {
+    if (overlap(to_, bytes_, from_, bytes_)) {
         explain("a copy on the device overlaps itself");
         return INVALID_VALUE;
     }

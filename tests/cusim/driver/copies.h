@@ -16,6 +16,8 @@ class Upload final : public Work {
     std::string name() const override { return "a copy to the device"; }
     Result check(Device& device) const override;
     void run(Device& device) override;
+    size_t staged_bytes() const override { return staged_.size(); }
+    bool uses_host(const void* start, size_t bytes) const override;
 
   private:
     void* to_;
@@ -31,6 +33,7 @@ class Download final : public Work {
     std::string name() const override { return "a copy from the device"; }
     Result check(Device& device) const override;
     void run(Device& device) override;
+    bool uses_host(const void* start, size_t bytes) const override;
 
   private:
     void* to_;

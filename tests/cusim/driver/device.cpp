@@ -23,6 +23,11 @@ void Device::synchronise() {
     for (const auto& stream : all) stream->synchronise();
 }
 
+bool Device::uses_host(const void* start, size_t bytes) const {
+    return null_stream->uses_host(start, bytes) ||
+           std::any_of(streams.begin(), streams.end(), [&](auto& stream) { return stream->uses_host(start, bytes); });
+}
+
 void* Device::allocate(size_t bytes) {
     if (bytes > settings().memory_bytes || counters.device_bytes > settings().memory_bytes - bytes) return nullptr;
     const size_t missing = settings().short_buffers ? std::min<size_t>(bytes - 1, 4) : 0;
@@ -95,6 +100,11 @@ bool PinnedMemory::free(void* start) {
 size_t PinnedMemory::count(const Device& device) const {
     std::lock_guard guard(mutex_);
     return size_t(std::count_if(owners_.begin(), owners_.end(), [&](auto& owner) { return owner.second == &device; }));
+}
+
+size_t PinnedMemory::bytes_at(const void* start) const {
+    std::lock_guard guard(mutex_);
+    return memory_.bytes_at(start);
 }
 
 bool PinnedMemory::contains(const void* address, size_t bytes) const {

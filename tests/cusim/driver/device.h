@@ -38,6 +38,9 @@ class Device {
     // Runs all deferred work.
     void synchronise();
 
+    // Deferred work reads or writes pinned memory in this range.
+    bool uses_host(const void* start, size_t bytes) const;
+
     void* allocate(size_t bytes);
     // False if no allocation starts there.
     bool free(const void* start);
@@ -66,6 +69,7 @@ class PinnedMemory {
   public:
     void* allocate(size_t bytes, const Device& device);
     bool free(void* start);
+    size_t bytes_at(const void* start) const;
     bool contains(const void* address, size_t bytes) const;
     bool touches(const void* address, size_t bytes) const;
     void check(const char* culprit) const;

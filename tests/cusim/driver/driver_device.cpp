@@ -37,6 +37,8 @@ static void report_leaks() {
                 (unsigned long long)now.contexts, (unsigned long long)now.streams, (unsigned long long)now.events,
                 (unsigned long long)now.modules, (unsigned long long)now.graphs);
     }
+    const uint64_t objects = cublaslt_objects();
+    if (objects > 0) explain("cuBLASLt still holds %llu objects", (unsigned long long)objects);
 }
 
 static Device* device_at(int ordinal) {

@@ -100,11 +100,11 @@ CUSIM_API int cuMemHostAlloc(void** address, size_t bytes, unsigned) {
 
 CUSIM_API int cuMemFreeHost(void* address) {
     if (!initialised()) return NOT_INITIALIZED;
-    // Copies that still use it come first, whichever device they are on.
+    // Work that still uses it comes first, whichever device it is on.
+    const size_t bytes = pinned_memory().bytes_at(address);
     for (Device* device : devices()) {
         std::lock_guard guard(device->mutex);
-        if (device->forbidden_by_capture()) return STREAM_CAPTURE_UNSUPPORTED;
-        device->synchronise();
+        if (device->uses_host(address, bytes)) device->synchronise();
     }
     if (pinned_memory().free(address)) return SUCCESS;
     explain("a free of %p, which is no live pinned buffer", address);

@@ -78,4 +78,10 @@ void Replay::run(Device& device) {
     walk(graph_->lanes, [&](Work& work) { run_checked(work, device); });
 }
 
+bool Replay::uses_host(const void* start, size_t bytes) const {
+    bool uses = false;
+    walk(graph_->lanes, [&](Work& work) { uses |= work.uses_host(start, bytes); });
+    return uses;
+}
+
 }  // namespace cusim

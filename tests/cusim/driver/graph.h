@@ -65,6 +65,7 @@ class Replay final : public Work {
     explicit Replay(std::shared_ptr<const Graph> graph) : graph_(std::move(graph)) {}
     std::string name() const override { return "a graph"; }
     void run(Device& device) override;
+    bool uses_host(const void* start, size_t bytes) const override;
 
   private:
     std::shared_ptr<const Graph> graph_;

@@ -23,14 +23,25 @@ void* KernelLaunch::argument(size_t index) const {
     return const_cast<char*>(reinterpret_cast<const char*>(storage_.data())) + offsets_[index];
 }
 
+const char* KernelLaunch::pointer(size_t index) const {
+    const char* pointer = nullptr;
+    if (kernel_.parameters[index].pointer) memcpy(&pointer, argument(index), sizeof pointer);
+    return pointer;
+}
+
+bool KernelLaunch::uses_host(const void* start, size_t bytes) const {
+    const auto* first = static_cast<const char*>(start);
+    for (size_t i = 0; i < offsets_.size(); ++i) {
+        if (pointer(i) >= first && pointer(i) < first + bytes) return true;
+    }
+    return false;
+}
+
 Result KernelLaunch::check(Device& device) const {
     for (size_t i = 0; i < offsets_.size(); ++i) {
-        if (!kernel_.parameters[i].pointer) continue;
-        const void* pointer;
-        memcpy(&pointer, argument(i), sizeof pointer);
-        if (!pointer || device.accessible(pointer, 1)) continue;
-        explain("kernel %s: argument %zu is %p, which is in no buffer of device %d", kernel_.name.c_str(), i, pointer,
-                device.ordinal);
+        if (!pointer(i) || device.accessible(pointer(i), 1)) continue;
+        explain("kernel %s: argument %zu is %p, which is in no buffer of device %d", kernel_.name.c_str(), i,
+                static_cast<const void*>(pointer(i)), device.ordinal);
         return ILLEGAL_ADDRESS;
     }
     return SUCCESS;

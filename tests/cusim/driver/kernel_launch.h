@@ -16,9 +16,12 @@ class KernelLaunch final : public Work {
     std::string name() const override { return "kernel " + kernel_.name; }
     Result check(Device& device) const override;
     void run(Device& device) override;
+    bool uses_host(const void* start, size_t bytes) const override;
 
   private:
     void* argument(size_t index) const;
+    // Null for an argument that is no pointer.
+    const char* pointer(size_t index) const;
 
     const Kernel& kernel_;
     dim3 grid_;

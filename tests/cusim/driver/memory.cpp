@@ -52,6 +52,11 @@ bool Memory::free(const void* start) {
     return true;
 }
 
+size_t Memory::bytes_at(const void* start) const {
+    const auto found = allocations_.find(reinterpret_cast<uintptr_t>(start));
+    return found == allocations_.end() ? 0 : found->second.bytes;
+}
+
 bool Memory::contains(const void* address, size_t bytes) const {
     const auto at = reinterpret_cast<uintptr_t>(address);
     auto after = allocations_.upper_bound(at);

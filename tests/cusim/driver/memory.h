@@ -15,6 +15,9 @@ class Memory {
     // False if no allocation starts there.
     bool free(const void* start);
 
+    // The size of the allocation that starts there, or 0.
+    size_t bytes_at(const void* start) const;
+
     // The address lies in an allocation, with `bytes` from there on to its end at least.
     bool contains(const void* address, size_t bytes) const;
 

@@ -1,5 +1,7 @@
 #include "stream.h"
 
+#include <algorithm>
+
 #include "device.h"
 #include "fault.h"
 #include "graph.h"
@@ -8,6 +10,7 @@ namespace cusim {
 
 // A program that never synchronises still gets on, as it would on a GPU.
 constexpr size_t LONGEST_QUEUE = 1024;
+constexpr size_t MOST_STAGED_BYTES = 64 << 20;
 
 namespace {
 
@@ -73,8 +76,9 @@ Result Stream::enqueue(WorkPointer work) {
 }
 
 void Stream::push(WorkPointer work) {
+    staged_bytes_ += work->staged_bytes();
     queue_.push_back(std::move(work));
-    if (queue_.size() > LONGEST_QUEUE) synchronise();
+    if (queue_.size() > LONGEST_QUEUE || staged_bytes_ > MOST_STAGED_BYTES) synchronise();
 }
 
 std::shared_ptr<Record> Stream::record() {
@@ -110,7 +114,12 @@ void Stream::run_next() {
     if (queue_.empty()) die("a stream waits for work that it does not have");
     const WorkPointer work = std::move(queue_.front());
     queue_.pop_front();
+    staged_bytes_ -= work->staged_bytes();
     run_checked(*work, device);
+}
+
+bool Stream::uses_host(const void* start, size_t bytes) const {
+    return std::any_of(queue_.begin(), queue_.end(), [&](auto& work) { return work->uses_host(start, bytes); });
 }
 
 void Stream::synchronise() {

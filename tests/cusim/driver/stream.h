@@ -51,11 +51,14 @@ class Stream : public std::enable_shared_from_this<Stream> {
     void run_next();
     void synchronise();
     bool idle() const { return queue_.empty(); }
+    // Deferred work reads or writes pinned memory in this range.
+    bool uses_host(const void* start, size_t bytes) const;
 
   private:
     void push(WorkPointer work);
 
     std::deque<WorkPointer> queue_;
+    size_t staged_bytes_ = 0;
 };
 
 struct Event {

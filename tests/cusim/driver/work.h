@@ -1,8 +1,8 @@
 // What a stream or a graph holds: one piece of work of the device.
 #pragma once
 
+#include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "result.h"
@@ -10,7 +10,6 @@
 namespace cusim {
 
 class Device;
-struct Record;
 
 class Work {
   public:
@@ -25,8 +24,11 @@ class Work {
 
     virtual void run(Device& device) = 0;
 
-    // The point of another stream that this work waits for.
-    virtual std::shared_ptr<Record> awaited() const { return nullptr; }
+    // Host memory that the work holds until it has run.
+    virtual size_t staged_bytes() const { return 0; }
+
+    // The work reads or writes pinned memory in this range.
+    virtual bool uses_host(const void*, size_t) const { return false; }
 };
 
 using WorkPointer = std::shared_ptr<Work>;

@@ -166,8 +166,6 @@ template <class A, class B> inline std::common_type_t<A, B> max(A a, B b) {
     return C(a) > C(b) ? C(a) : C(b);
 }
 
-inline float rsqrtf(float value) { return 1.0f / sqrtf(value); }
-inline double rsqrt(double value) { return 1.0 / sqrt(value); }
 inline float __expf(float value) { return expf(value); }
 inline float __logf(float value) { return logf(value); }
 inline float __fdividef(float a, float b) { return a / b; }
@@ -180,26 +178,39 @@ inline float __saturatef(float value) { return value > 0.0f ? (value < 1.0f ? va
 inline int __float2int_rd(float value) { return int(floorf(value)); }
 inline int __float2int_rn(float value) { return int(rintf(value)); }
 
+// Newer C libraries have these names too, so that they are macros for functions of our own.
+namespace cusim::mathematics {
+
+inline float inverse_root(float value) { return 1.0f / ::sqrtf(value); }
+inline double inverse_root(double value) { return 1.0 / ::sqrt(value); }
+
 // Exact at the quarter turns, as CUDA's are: the argument is reduced before it meets π.
-inline double sinpi(double value) {
+inline double sine_of_half_turns(double value) {
     const double turn = value - 2.0 * std::nearbyint(value / 2.0);
     if (turn == 0.0 || turn == 1.0 || turn == -1.0) return std::copysign(0.0, value);
     return std::sin(turn * 3.14159265358979323846);
 }
-inline double cospi(double value) {
+inline double cosine_of_half_turns(double value) {
     const double turn = std::fabs(value - 2.0 * std::nearbyint(value / 2.0));
-    if (turn == 0.5) return 0.0;
-    return std::cos(turn * 3.14159265358979323846);
+    return turn == 0.5 || turn == 1.5 ? 0.0 : std::cos(turn * 3.14159265358979323846);
 }
-inline float sinpif(float value) { return float(sinpi(value)); }
-inline float cospif(float value) { return float(cospi(value)); }
-inline void sincospif(float value, float* sine, float* cosine) {
-    *sine = sinpif(value);
-    *cosine = cospif(value);
-}
+
+}  // namespace cusim::mathematics
+
+#define rsqrtf(value) ::cusim::mathematics::inverse_root(float(value))
+#define rsqrt(value) ::cusim::mathematics::inverse_root(double(value))
+#define sinpi(value) ::cusim::mathematics::sine_of_half_turns(value)
+#define cospi(value) ::cusim::mathematics::cosine_of_half_turns(value)
+#define sinpif(value) float(::cusim::mathematics::sine_of_half_turns(value))
+#define cospif(value) float(::cusim::mathematics::cosine_of_half_turns(value))
+
 inline void sincospi(double value, double* sine, double* cosine) {
     *sine = sinpi(value);
     *cosine = cospi(value);
+}
+inline void sincospif(float value, float* sine, float* cosine) {
+    *sine = sinpif(value);
+    *cosine = cospif(value);
 }
 
 [[noreturn]] inline void __trap(std::source_location where = std::source_location::current()) {
