@@ -6,7 +6,7 @@ use super::console::Console;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, CudaError, CudaOptions, Precision};
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 /// The device of a command. Commands are generic over it: they match once and run the same code on either.
 #[derive(Debug)]
@@ -54,7 +54,10 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
     let cuda = |ordinal| Cuda::open(CudaOptions::new(ordinal, precision));
     match choice {
         Choice::Cpu => Ok(Device::Cpu(Cpu::new(), None)),
-        Choice::Cuda(ordinal) => Ok(Device::Cuda(cuda(ordinal)?)),
+        Choice::Cuda(ordinal) => {
+            let cuda = cuda(ordinal).with_context(|| format!("--device {}", args.device))?;
+            Ok(Device::Cuda(cuda))
+        }
         Choice::Auto => match cuda(0) {
             Ok(cuda) => Ok(Device::Cuda(cuda)),
             Err(error) if precision == Precision::F32 && error.is_absence() => {
@@ -62,7 +65,10 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
                 console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
                 Ok(Device::Cpu(Cpu::new(), Some(reason)))
             }
-            Err(error) => bail!(error),
+            Err(error) if precision != Precision::F32 => {
+                Err(error).with_context(|| format!("--precision {} needs a GPU", args.precision))
+            }
+            Err(error) => Err(error).context("--device auto found a GPU that does not work; see --device cpu"),
         },
     }
 }
