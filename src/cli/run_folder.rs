@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::training::CalibrationPlan;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// Where images come from, with absolute paths.
@@ -179,9 +180,11 @@ pub(super) struct RunRecord {
 }
 
 /// The folder of a run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct RunFolder {
     root: PathBuf,
+    /// The folder itself, locked as long as this process works in it: locks end with their process, however it ends.
+    _lock: Option<File>,
 }
 
 impl RunFolder {
@@ -205,9 +208,7 @@ impl RunFolder {
         std::fs::create_dir_all(&root).with_context(|| {
             format!("cannot make the folder {}; choose a writable place with --output", root.display())
         })?;
-        let folder = Self { root };
-        folder.check_writable()?;
-        Ok(folder)
+        Self::claimed(root)
     }
 
     /// The folder of a run that was begun, and its record.
@@ -221,9 +222,7 @@ impl RunFolder {
         if record.spec.seeds.is_empty() {
             bail!(broken());
         }
-        let folder = Self { root: root.to_owned() };
-        folder.check_writable()?;
-        Ok((folder, record))
+        Ok((Self::claimed(root.to_owned())?, record))
     }
 
     /// Removes what a killed process had begun to write into `folder` and its run; absent folders hold nothing.
@@ -233,11 +232,20 @@ impl RunFolder {
         }
     }
 
-    /// Fails now rather than after an hour of training.
-    fn check_writable(&self) -> anyhow::Result<()> {
-        tempfile::tempfile_in(&self.root).map(drop).with_context(|| {
-            format!("cannot write into {}; choose a writable place with --output", self.root.display())
-        })
+    /// Locks a folder. That it can be written is found out now rather than after an hour of training.
+    fn claimed(root: PathBuf) -> anyhow::Result<Self> {
+        tempfile::tempfile_in(&root).with_context(|| {
+            format!("cannot write into {}; choose a writable place with --output", root.display())
+        })?;
+        // Not every system opens folders, not every file system has locks; what they lose is this check.
+        let lock = File::open(&root).ok();
+        if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            bail!(
+                "another process is working in {}; wait for it to end, or choose another --output",
+                root.display()
+            );
+        }
+        Ok(Self { root, _lock: lock })
     }
 
     /// The folder itself.

@@ -54,10 +54,10 @@ pub enum DataError {
         /// The side of the network's input.
         crop: u32,
     },
-    /// A folder that does not exist.
-    #[error("folder {} does not exist; check the path", path.display())]
+    /// A path that does not exist.
+    #[error("there is no file or folder {}; check the path", path.display())]
     MissingFolder {
-        /// The folder asked for.
+        /// The path asked for.
         path: PathBuf,
     },
     /// A file where a folder is needed.

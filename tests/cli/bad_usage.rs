@@ -115,7 +115,7 @@ fn folders_without_what_is_needed_are_refused_before_anything_is_written() {
     std::fs::create_dir_all(world.path("hollow/train/good")).unwrap();
     let before = world.files();
     for (data, words) in [
-        ("missing", &["folder", "missing does not exist", "check the path"][..]),
+        ("missing", &["there is no file or folder", "missing; check the path"][..]),
         ("empty", &["empty holds no category", "train/good", "nothing"]),
         ("text", &["text holds no category", "1 other files"]),
         ("hollow", &["no good images in", "hollow", "put images of good parts there"]),
@@ -140,7 +140,7 @@ fn folders_without_what_is_needed_are_refused_before_anything_is_written() {
     world.run("predict --model empty data").fails(2, &["empty", "check the path"]);
     world.run("threshold --model empty --set 1").fails(2, &["empty", "check the path"]);
     let test = format!("test --model {} --data", model.display());
-    world.run(&format!("{test} missing --output never")).fails(2, &["missing does not exist"]);
+    world.run(&format!("{test} missing --output never")).fails(2, &["there is no file or folder"]);
     std::fs::rename(world.path("data/weave"), world.path("data/one")).unwrap();
     write_category(&world.path("data/two"), 0, "png");
     world

@@ -69,11 +69,11 @@ fn folders_that_are_missing_or_empty_are_named() {
     let world = world();
     std::fs::create_dir_all(world.path("empty")).unwrap();
     for (command, words) in [
-        (TRAIN.replace("checked", "chekced"), ["chekced does not exist", "check the path"]),
+        (TRAIN.replace("checked", "chekced"), ["chekced; check the path", "there is no file or folder"]),
         (TRAIN.replace("checked", "empty"), ["empty", "no PNG"]),
         (TRAIN.replace("faulty", "empty"), ["empty", "no PNG"]),
         (TRAIN.replace("photos/washer/good", "empty"), ["no good images", "empty"]),
-        (format!("{TRAIN} --masks nowhere"), ["nowhere does not exist", "check the path"]),
+        (format!("{TRAIN} --masks nowhere"), ["nowhere; check", "there is no file or folder"]),
         ("train --train-good photos/washer/good --masks checked".to_owned(), ["--masks", "--test-bad"]),
         ("train --test-good checked".to_owned(), ["--test-good", "--train-good"]),
         (format!("{TRAIN} --data photos"), ["--data", "cannot be used with"]),

@@ -127,6 +127,17 @@ fn a_finished_run_resumes_to_the_same_results_without_training() {
 }
 
 #[test]
+fn two_processes_do_not_work_in_one_run() {
+    let world = World::with_data();
+    world.run(&format!("train --data data {FAST} --output run")).succeeds();
+    let lock = std::fs::File::open(world.path("run")).unwrap();
+    lock.lock().unwrap();
+    world.run("train --resume run").fails(2, &["another process is working in run"]);
+    drop(lock);
+    world.run("train --resume run").succeeds();
+}
+
+#[test]
 fn only_what_is_not_finished_is_done_again() {
     let world = World::with_data();
     write_category(&world.path("data/zigzag"), 100, "png");
@@ -166,7 +177,7 @@ fn other_data_under_an_unfinished_run_is_refused() {
     std::fs::remove_file(&image).unwrap();
     world.run("train --resume run").fails(2, &words);
     std::fs::rename(world.path("data"), world.path("moved")).unwrap();
-    world.run("train --resume run").fails(2, &["data does not exist"]);
+    world.run("train --resume run").fails(2, &["there is no file or folder"]);
     std::fs::rename(world.path("moved"), world.path("data")).unwrap();
     good(3).save(&image).unwrap();
     let checkpoint = world.bytes("run/weave/checkpoint.safetensors");
