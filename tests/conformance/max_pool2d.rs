@@ -44,4 +44,25 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
             subject.compare_exactly(&case, &out[0], &max_pool2d(&input));
         }
     }
+    a_pixel_that_is_no_number_shows(subject);
+}
+
+/// Every window that holds it is no number either, wherever in the window it lies; all others are what they were.
+fn a_pixel_that_is_no_number_shows<B: Backend>(subject: &Subject<B>) {
+    let shape = [1, 5, 7, 4];
+    for (y, x) in [(0, 0), (2, 3), (3, 4), (4, 6)] {
+        let holds = |out: usize, place: usize| (2 * out).abs_diff(place) <= 1;
+        let case = format!("a NaN at {y}, {x} of {shape:?}");
+        let input = image(shape, |_, row, column, c| match (row, column, c) {
+            (row, column, 2) if (row, column) == (y, x) => f64::NAN,
+            _ => (7 * row + column) as f64,
+        });
+        let device_input = subject.upload(&input);
+        let out = subject.run(&case, |device| Ok(vec![device.max_pool2d(&device_input)?]));
+        for (i, value) in out[0].data().iter().enumerate() {
+            let (row, column, c) = (i / 16, i / 4 % 4, i % 4);
+            let hit = c == 2 && holds(row, y) && holds(column, x);
+            assert_eq!(value.is_nan(), hit, "{case} hides a NaN, or spreads it, at {row}, {column}, {c}");
+        }
+    }
 }

@@ -1,0 +1,235 @@
+//! The suite finds mistakes in kernels: each is planted in a copy of `kernels/`, and the simulated tests of an operation
+//! have to fail on it.
+//!
+//! Every test runs this program again, on a simulator built from the copy; of that only the changed file is compiled.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::cusim::{Build, child_with, crate_folder, sanitized_child};
+use crate::device::simulator;
+
+/// One mistake.
+struct Mutant {
+    /// The file of `kernels/` that shows it.
+    file: &'static str,
+    /// A text that occurs once in the file or, if not there, in `common.cuh`.
+    original: &'static str,
+    mistake: &'static str,
+    found_by: FoundBy,
+}
+
+/// The simulated tests that have to fail, by their operation.
+#[derive(Clone, Copy)]
+enum FoundBy {
+    /// In one of the three orders of threads.
+    Test(&'static str),
+    /// With half-precision tensors.
+    HalfPrecision(&'static str),
+    /// With a cuBLASLt that leaves bias, residual and ReLU to a kernel.
+    PlainProducts(&'static str),
+    /// Under AddressSanitizer and UBSan, where nothing else shows it: the results are right.
+    Sanitizers(&'static str),
+}
+use FoundBy::{HalfPrecision, PlainProducts, Sanitizers, Test};
+
+/// What a child says when it has found a mistake. One that fails for another reason has found nothing.
+const DISCOVERIES: [&str; 6] =
+    [" exceeds ", "differs in bits", "hides a NaN", "cusim: ", "ERROR: AddressSanitizer", "runtime error: "];
+
+/// Has the simulated cuBLASLt fuse nothing.
+const PLAIN_PRODUCTS: &str = "CUSIM_NO_EPILOGUE";
+
+/// A test a mistake, and a list of them all: a name, the file, what stands there, what is planted, who finds it.
+macro_rules! mutants {
+    ($($name:ident: $file:literal, $original:literal => $mistake:literal, $found_by:expr;)+) => {
+        const MUTANTS: &[Mutant] = &[
+            $(Mutant { file: $file, original: $original, mistake: $mistake, found_by: $found_by },)+
+        ];
+        $(
+            #[test]
+            fn $name() {
+                Mutant { file: $file, original: $original, mistake: $mistake, found_by: $found_by }.is_found();
+            }
+        )+
+    };
+}
+
+mutants! {
+    // Wrong elements, axes and tails.
+    adam_updates_the_wrong_parameter: "adam.cu",
+        "first_block <= blockIdx.x" => "first_block < blockIdx.x", Test("adam");
+    aggregate_reads_below_the_image: "aggregate.cu",
+        "y < h && place + row" => "y <= h && place + row", Test("aggregate");
+    aggregate_exchanges_the_axes_of_a_patch: "aggregate.cu",
+        "row.low + ky - patch / 2" => "row.low + kx - patch / 2", Test("aggregate");
+    anomaly_map_writes_below_the_map: "anomaly_map.cu",
+        "min(strip, out_h - first_y)" => "strip", Test("anomaly_map");
+    batch_norm_writes_one_row_too_many: "batch_norm.cu",
+        "rows) break;\n        const u64 at = (first_row + r) * columns + column;\n        Packet<float, 4> x"
+        => "rows + 1) break;\n        const u64 at = (first_row + r) * columns + column;\n        Packet<float, 4> x",
+        Test("batch_norm");
+    column_sums_write_one_too_many: "column_sums.cu",
+        "column < columns) out[column]" => "column <= columns) out[column]", Test("linear");
+    conv2d_reads_the_next_line_for_padding: "conv2d.cu",
+        " && x < sizes.w;" => " && x <= sizes.w;", Test("conv2d");
+    conv2d_epilogue_never_begins_another_row: "conv2d.cu",
+        "if (++column == columns) column = 0;" => "++column;", PlainProducts("conv2d");
+    gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",
+        "images.index[blockIdx.y]" => "images.index[blockIdx.x]", Test("gather_rows");
+    max_pool2d_begins_one_pixel_late: "max_pool2d.cu",
+        "max(2 * out_x + i % 3, 1u) - 1" => "2 * out_x + i % 3", Test("max_pool2d");
+    normalize_begins_every_packet_with_red: "normalize.cu",
+        "(first_channel + i) % 3" => "i % 3", HalfPrecision("normalize");
+    resize_add_score_exchanges_height_and_width: "resize_add_score.cu",
+        "interpolation(x, level.w, width)" => "interpolation(x, level.h, width)", Test("resize_add_score");
+    score_writes_one_row_too_many: "score.cu",
+        "row >= rows" => "row > rows", Test("score");
+
+    // Wrong arithmetic.
+    adam_forgets_a_bias_correction: "adam.cu",
+        "sqrtf(v.value[i]) * inverse_correction_2" => "sqrtf(v.value[i])", Test("adam");
+    add_noise_runs_nine_rounds: "add_noise.cu",
+        "round < 10" => "round < 9", Test("add_noise");
+    add_noise_draws_from_another_stream: "add_noise.cu",
+        "NOISE_STREAM = 0" => "NOISE_STREAM = 1", Test("add_noise");
+    batch_norm_subtracts_the_input_from_the_mean: "batch_norm.cu",
+        "center.value[i] - x.value[i]" => "x.value[i] - center.value[i]", Test("batch_norm");
+    batch_norm_trusts_the_rounded_mean: "batch_norm.cu",
+        "(means[in] - origin) + deviations[in]" => "(means[in] - origin)", Test("batch_norm");
+    leaky_relu_has_no_slope_at_zero: "leaky_relu.cu",
+        "x > 0.0f ? 1.0f : slope" => "x >= 0.0f ? 1.0f : slope", Test("leaky_relu");
+    loss_counts_what_lies_on_the_margin: "loss.cu",
+        "directed > margin" => "directed >= margin", Test("loss");
+    max_pool2d_drops_what_is_no_number: "max_pool2d.cu",
+        "a >= b || a != a ? a : b" => "a >= b ? a : b", Test("max_pool2d");
+
+    // Missing barriers and steps of a reduction.
+    anomaly_map_reads_lines_too_early: "anomaly_map.cu",
+        "__syncthreads();\n\n    for" => "\n\n    for", Test("anomaly_map");
+    anomaly_map_takes_the_maximum_too_early: "anomaly_map.cu",
+        "__syncthreads();\n    if (threadIdx.x == 0)" => "if (threadIdx.x == 0)", Test("anomaly_map");
+    batch_norm_sums_too_early: "batch_norm.cu",
+        "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
+        Test("batch_norm");
+    batch_norm_overwrites_an_earlier_sum: "batch_norm.cu",
+        "__syncthreads();  // What an earlier call left there has been read." => "", Test("batch_norm");
+    column_sums_add_too_early: "column_sums.cu",
+        "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
+        Test("linear");
+    loss_adds_the_warps_too_early: "loss.cu",
+        "= value;\n    __syncthreads();" => "= value;", Test("loss");
+    resize_add_score_forgets_every_other_lane: "resize_add_score.cu",
+        "offset > 0; offset /= 2) value +=" => "offset > 1; offset /= 2) value +=", Test("resize_add_score");
+    score_backward_sums_too_early: "score.cu",
+        "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
+        Test("score");
+
+    // Reads beside a buffer and packets where none begins: the results are right, by luck.
+    add_noise_takes_every_address_for_aligned: "add_noise.cu",
+        "if (count >= WIDTH && is_aligned<WIDTH>(to))" => "if (count >= WIDTH)", Sanitizers("add_noise");
+    gather_rows_takes_every_address_for_aligned: "feature_cache.cu",
+        "if (count >= WIDTH && is_aligned<WIDTH>(from))" => "if (count >= WIDTH)", Sanitizers("gather_rows");
+    leaky_relu_reads_whole_packets: "leaky_relu.cu",
+        "i < count ? from[i] : T()" => "from[i]", Sanitizers("leaky_relu");
+}
+
+/// A copy of the kernels, its header too.
+fn copy_of_the_kernels() -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(crate_folder("kernels")).unwrap() {
+        let file = entry.unwrap().path();
+        if is_kernel_file(&file) || file.extension().is_some_and(|extension| extension == "cuh") {
+            fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    copy
+}
+
+fn is_kernel_file(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "cu")
+}
+
+/// Whether a child succeeds, and all it says.
+fn run(child: &mut Command) -> (bool, String) {
+    let output = child.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.success(), said.concat())
+}
+
+impl Mutant {
+    /// The copy of the kernels with the mistake in it. A mistake in the header goes into the file in place of its
+    /// `#include`, since with another header every file would be compiled anew.
+    fn plant(&self) -> TempDir {
+        let copy = copy_of_the_kernels();
+        let path = copy.path().join(self.file);
+        let mut text = fs::read_to_string(&path).unwrap();
+        if !text.contains(self.original) {
+            let header = fs::read_to_string(copy.path().join("common.cuh")).unwrap();
+            text = text.replacen("#include \"common.cuh\"", &header, 1);
+        }
+        let found = text.matches(self.original).count();
+        assert_eq!(found, 1, "{} and its header hold this {found} times: {}", self.file, self.original);
+        fs::write(path, text.replace(self.original, self.mistake)).unwrap();
+        copy
+    }
+
+    fn is_found(&self) {
+        if simulator().is_none() {
+            return;
+        }
+        let copy = self.plant();
+        let build = Build { kernels: copy.path().to_owned(), ..Build::of_the_project() };
+        let child = match self.found_by {
+            Test(operation) => {
+                child_with(&build, &format!("simulated_forward::{operation}")).map(|mut child| {
+                    child
+                        .args(["reverse", "shuffled"].map(|order| format!("simulated_{order}::{operation}")));
+                    child
+                })
+            }
+            HalfPrecision(operation) => child_with(&build, &format!("simulated_f16::{operation}")),
+            PlainProducts(operation) => {
+                child_with(&build, &format!("simulated_forward::{operation}")).map(|mut child| {
+                    child.env(PLAIN_PRODUCTS, "1");
+                    child
+                })
+            }
+            Sanitizers(operation) => sanitized_child(&build, &format!("simulated_forward::{operation}")),
+        };
+        let (passed, said) = run(child.expect("the simulator is there").arg("--exact"));
+        assert!(!passed, "nobody noticed that in {} stands {}", self.file, self.mistake);
+        assert!(DISCOVERIES.iter().any(|words| said.contains(words)), "failed, but found nothing:\n{said}");
+    }
+}
+
+/// Without a mistake the same tests pass: those of one order here, those of the others in this program itself, those under
+/// the sanitizers in `sanitizers.rs`.
+#[test]
+fn a_copy_without_a_mistake_passes() {
+    if simulator().is_none() {
+        return;
+    }
+    let copy = copy_of_the_kernels();
+    let build = Build { kernels: copy.path().to_owned(), ..Build::of_the_project() };
+    let everything = child_with(&build, "simulated_reverse::").expect("the simulator is there");
+    let mut plain_products = child_with(&build, "simulated_forward::conv2d").expect("the simulator is there");
+    plain_products.env(PLAIN_PRODUCTS, "1");
+    for mut child in [everything, plain_products] {
+        let (passed, said) = run(&mut child);
+        assert!(passed && !said.contains(" 0 passed"), "{said}");
+    }
+}
+
+#[test]
+fn every_kernel_file_has_a_mutant() {
+    for entry in fs::read_dir(crate_folder("kernels")).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_name().unwrap();
+        let known = MUTANTS.iter().any(|mutant| name == mutant.file);
+        assert!(known || !is_kernel_file(&file), "no mistake is planted in {}", file.display());
+    }
+}
