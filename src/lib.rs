@@ -13,4 +13,5 @@ pub mod rect;
 pub mod report;
 pub mod settings;
 pub mod tensor;
+pub mod tensor_file;
 pub mod training;

@@ -4,7 +4,7 @@ use crate::backbone::architecture::Architecture;
 use crate::backbone::weights::{Resolved, StateDict, WeightsSource, resolve, store};
 use crate::backend::Backend;
 use crate::detector::{BackboneIdentity, Detector, Model};
-use crate::head::HeadTensors;
+use crate::tensor_file::NamedTensors;
 use anyhow::bail;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) struct ResolvedBackbone {
 
 impl ResolvedBackbone {
     /// The tensors up to the deepest level used: what a bundled model carries.
-    pub(super) fn used_tensors(&self) -> HeadTensors {
+    pub(super) fn used_tensors(&self) -> NamedTensors {
         self.identity
             .architecture
             .parameters(self.deepest_level)

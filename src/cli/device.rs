@@ -68,7 +68,9 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
             Err(error) if precision != Precision::F32 => {
                 Err(error).with_context(|| format!("--precision {} needs a GPU", args.precision))
             }
-            Err(error) => Err(error).context("--device auto found a GPU that does not work; see --device cpu"),
+            Err(error) => {
+                Err(error).context("--device auto found a GPU that does not work; see --device cpu")
+            }
         },
     }
 }

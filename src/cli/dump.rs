@@ -9,10 +9,10 @@ use crate::backbone::{FeatureExtractor, Stages};
 use crate::backend::{Backend, DeviceTensor};
 use crate::data::{Exif, decode};
 use crate::detector::{Detector, Model};
-use crate::head::{Head, HeadTensors, MapMatrices};
+use crate::head::{Head, MapMatrices};
 use crate::settings::Settings;
 use crate::tensor::Tensor;
-use crate::training::save_tensors;
+use crate::tensor_file::{NamedTensors, save_tensors};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ fn run_on<B: Backend<Scalar = f32>>(
     args: &DumpArgs,
     console: &Console,
 ) -> anyhow::Result<Outcome> {
-    let mut tensors = HeadTensors::new();
+    let mut tensors = NamedTensors::new();
     match &args.model {
         Some(path) => {
             let (model, detector) = load_detector(backend, path, args.backbone.weights.as_deref())?;
@@ -95,7 +95,7 @@ fn dump_stages<B: Backend<Scalar = f32>>(
     exif: Exif,
     settings: &Settings,
     extractor: &FeatureExtractor<B>,
-    tensors: &mut HeadTensors,
+    tensors: &mut NamedTensors,
 ) -> anyhow::Result<(Vec<u8>, B::Tensor)> {
     let preprocess = &settings.features.preprocess;
     preprocess.validate()?;
@@ -121,7 +121,7 @@ fn dump_model<B: Backend<Scalar = f32>>(
     args: &DumpArgs,
     model: &Model,
     detector: &Detector<B>,
-    tensors: &mut HeadTensors,
+    tensors: &mut NamedTensors,
 ) -> anyhow::Result<()> {
     let settings = &model.metadata.settings;
     // As the model sees images in use, unless asked otherwise.

@@ -5,7 +5,8 @@
 
 use crate::backbone::weights::WeightsError;
 use crate::backbone::weights::pth::{TorchTensor, load_pth};
-use crate::head::{AdaptorKind, HeadConfig, HeadTensors};
+use crate::head::{AdaptorKind, HeadConfig};
+use crate::tensor_file::NamedTensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +45,7 @@ pub enum ImportError {
 }
 
 /// The head in a checkpoint of the authors' code.
-pub fn import_head(path: &Path) -> Result<(HeadConfig, HeadTensors), ImportError> {
+pub fn import_head(path: &Path) -> Result<(HeadConfig, NamedTensors), ImportError> {
     let structure = |reason: String| ImportError::Structure { path: path.to_owned(), reason };
     let checkpoint = load_pth(path)?;
     let found = checkpoint.flatten();
@@ -54,7 +55,7 @@ pub fn import_head(path: &Path) -> Result<(HeadConfig, HeadTensors), ImportError
     }
     let config = config(&found).map_err(structure)?;
 
-    let mut tensors = HeadTensors::new();
+    let mut tensors = NamedTensors::new();
     for (ours, shape) in config.tensors() {
         let Some((theirs, _)) = NAMES.iter().find(|(_, name)| *name == ours) else {
             unreachable!("{ours} has a name in the authors' code")

@@ -11,8 +11,8 @@ pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds}
 use crate::backbone::FeatureExtractor;
 use crate::backbone::weights::StateDict;
 use crate::backend::{Backend, BackendError, DeviceTensor};
+use crate::files::WriteError;
 use crate::head::{DeployedHead, FoldedHead, MapMatrices, ProjectedHead, Scores};
-use crate::training::TrainingError;
 use image::RgbImage;
 use std::path::PathBuf;
 
@@ -64,7 +64,7 @@ pub enum ModelError {
     Backend(#[from] BackendError),
     /// The file could not be written.
     #[error(transparent)]
-    Write(#[from] TrainingError),
+    Write(#[from] WriteError),
 }
 
 /// A model on a device, ready to score images.

@@ -3,10 +3,11 @@
 use super::ModelError;
 use crate::backbone::architecture::Architecture;
 use crate::data::Exif;
-use crate::head::{HeadConfig, HeadTensors, RUNNING_VAR};
+use crate::head::{HeadConfig, RUNNING_VAR};
 use crate::settings::Settings;
 use crate::tensor::Tensor;
-use crate::training::{Calibration, load_tensors, save_tensors};
+use crate::tensor_file::{NamedTensors, load_tensors, save_tensors};
+use crate::training::Calibration;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -108,9 +109,9 @@ pub struct Model {
     /// Everything but tensors.
     pub metadata: ModelMetadata,
     /// Adaptor and discriminator.
-    pub head: HeadTensors,
+    pub head: NamedTensors,
     /// The backbone's tensors in torchvision's names, in a bundled model.
-    pub backbone: Option<HeadTensors>,
+    pub backbone: Option<NamedTensors>,
 }
 
 impl Model {
@@ -145,7 +146,7 @@ impl Model {
         let metadata: ModelMetadata =
             serde_json::from_str(&metadata).map_err(|error| not_a_model(error.to_string()))?;
 
-        let bundled: HeadTensors = head
+        let bundled: NamedTensors = head
             .iter()
             .filter_map(|(name, tensor)| {
                 Some((name.strip_prefix(BACKBONE_PREFIX)?.to_owned(), tensor.clone()))

@@ -11,11 +11,12 @@
 
 use super::{
     ADAPTOR_BIAS, ADAPTOR_WEIGHT, AdaptorKind, BETA, GAMMA, HIDDEN_BIAS, HIDDEN_WEIGHT, HeadConfig,
-    HeadTensors, LEAKY_SLOPE, RUNNING_MEAN, RUNNING_VAR, SCORE_WEIGHT,
+    LEAKY_SLOPE, RUNNING_MEAN, RUNNING_VAR, SCORE_WEIGHT,
 };
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, BatchNormConstants, Result};
 use crate::tensor::{Scalar, Tensor};
+use crate::tensor_file::NamedTensors;
 
 /// The folded tensors on the host, in `f64`.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ impl FoldedHead {
     ///
     /// # Panics
     /// If tensors are missing or misshapen; readers of files check before.
-    pub fn new(config: HeadConfig, tensors: &HeadTensors) -> Result<Self> {
+    pub fn new(config: HeadConfig, tensors: &NamedTensors) -> Result<Self> {
         let widened = |name: &str| {
             let tensor = &tensors[name];
             Tensor::new(tensor.shape(), tensor.data().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>())

@@ -17,6 +17,7 @@ pub use scorer::{MapMatrices, Scorer, Scores};
 use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result};
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::{Scalar, Tensor};
+use crate::tensor_file::NamedTensors;
 use autograd::{Tape, Variable};
 
 /// LeakyReLU's slope on the negative side, in the discriminator and in the `mlp` adaptor.
@@ -101,9 +102,6 @@ impl HeadConfig {
     }
 }
 
-/// The tensors of a head on the host, by name: what files hold.
-pub type HeadTensors<T = f32> = std::collections::BTreeMap<String, Tensor<T>>;
-
 /// Adaptor and discriminator on a device.
 #[derive(Debug)]
 pub struct Head<B: Backend> {
@@ -123,7 +121,7 @@ impl<B: Backend> Head<B> {
     /// A head before training: linear weights `xavier_normal`, biases uniform in ±1/√fan_in as PyTorch's Linear,
     /// γ = 1, β = 0, running mean 0 and variance 1. Parameter `i` draws from `(Initialisation, step i)` of `seed`.
     pub fn initial(backend: &B, config: HeadConfig, seed: u64) -> Result<Self> {
-        let mut tensors = HeadTensors::<B::Scalar>::new();
+        let mut tensors = NamedTensors::<B::Scalar>::new();
         for (index, (name, shape)) in config.parameters().into_iter().enumerate() {
             let philox = Philox::new(seed, Stream::Initialisation, index as u32);
             let len: usize = shape.iter().product();
@@ -157,7 +155,7 @@ impl<B: Backend> Head<B> {
     ///
     /// # Panics
     /// If a tensor of [`HeadConfig::tensors`] is missing or has another shape; readers of files check before.
-    pub fn from_tensors(backend: &B, config: HeadConfig, tensors: &HeadTensors<B::Scalar>) -> Result<Self> {
+    pub fn from_tensors(backend: &B, config: HeadConfig, tensors: &NamedTensors<B::Scalar>) -> Result<Self> {
         let upload = |(name, shape): (&'static str, Vec<usize>)| {
             let tensor = &tensors[name];
             assert_eq!(tensor.shape(), shape, "{name} has the shape its config says");
@@ -178,8 +176,8 @@ impl<B: Backend> Head<B> {
     }
 
     /// Copies every tensor to the host.
-    pub fn to_tensors(&self, backend: &B) -> Result<HeadTensors<B::Scalar>> {
-        let mut tensors = HeadTensors::new();
+    pub fn to_tensors(&self, backend: &B) -> Result<NamedTensors<B::Scalar>> {
+        let mut tensors = NamedTensors::new();
         for parameter in &self.parameters {
             tensors.insert(parameter.name.to_owned(), backend.download(&parameter.value)?);
         }

@@ -74,10 +74,11 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::backend::{Aggregation, AggregationMode, CachePrecision, FeatureCacheOptions};
-    use crate::head::{Head, HeadTensors};
+    use crate::head::Head;
     use crate::random::{Philox, Stream};
     use crate::settings::{Preset, Settings};
     use crate::tensor::relative_error;
+    use crate::tensor_file::NamedTensors;
     use crate::training::{HeadTrainer, TrainingPlan};
 
     const IMAGES: usize = 6;
@@ -95,7 +96,7 @@ mod tests {
     }
 
     /// A head trained on these levels: large weights that cancel, as after a real training.
-    fn train(aggregation: &Aggregation, plan: &TrainingPlan) -> HeadTensors {
+    fn train(aggregation: &Aggregation, plan: &TrainingPlan) -> NamedTensors {
         let cpu = Cpu::<f32>::new();
         let levels: Vec<_> = levels().iter().map(|level| cpu.upload(level).unwrap()).collect();
         let features = cpu.aggregate(&levels.iter().collect::<Vec<_>>(), aggregation).unwrap();

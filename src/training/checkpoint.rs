@@ -3,17 +3,9 @@
 use super::trainer::{EpochSummary, HeadTrainer, Position, TrainingPlan};
 use super::{HeldOut, TrainingError};
 use crate::backend::Backend;
-use crate::files::write_whole;
-use crate::head::HeadTensors;
-use crate::tensor::Tensor;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use crate::tensor_file::{NamedTensors, load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-/// The key of the one metadata entry, in checkpoints as in models.
-pub const METADATA_KEY: &str = "simplenet";
 
 /// What a checkpoint says beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +28,7 @@ pub struct Checkpoint {
     /// Everything but tensors.
     pub progress: Progress,
     /// [`HeadTrainer::state`]; empty when the head at `progress.head` has not started.
-    pub state: HeadTensors,
+    pub state: NamedTensors,
 }
 
 impl Checkpoint {
@@ -46,7 +38,7 @@ impl Checkpoint {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        save_tensors(path, &self.state, metadata)
+        Ok(save_tensors(path, &self.state, metadata)?)
     }
 
     /// Reads a checkpoint; `None` where there is no file.
@@ -82,37 +74,6 @@ impl Checkpoint {
 
 fn broken(path: &Path, reason: impl std::fmt::Display) -> TrainingError {
     TrainingError::Checkpoint { path: path.to_owned(), reason: reason.to_string() }
-}
-
-/// Writes `f32` tensors and one metadata string as a safetensors file. The same tensors and string give the same
-/// bytes: tensors go by name, and there is one metadata key.
-pub fn save_tensors(path: &Path, tensors: &HeadTensors, metadata: String) -> Result<(), TrainingError> {
-    let views = tensors.iter().map(|(name, tensor)| {
-        let bytes = bytemuck::must_cast_slice(tensor.data());
-        TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes).map(|view| (name.as_str(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| broken(path, error))?;
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| broken(path, error))?;
-    write_whole(path, |out| out.write_all(&bytes))?;
-    Ok(())
-}
-
-/// Reads what [`save_tensors`] wrote, or says in words what is wrong with it.
-pub fn load_tensors(bytes: &[u8]) -> Result<(String, HeadTensors), String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).cloned();
-    let metadata = metadata.ok_or("it holds no `simplenet` metadata")?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut tensors = HeadTensors::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("tensor {name} is not f32"));
-        }
-        let values = bytemuck::pod_collect_to_vec::<u8, f32>(view.data());
-        tensors.insert(name, Tensor::new(view.shape(), values));
-    }
-    Ok((metadata, tensors))
 }
 
 /// The checkpoint's file in a model's folder.

@@ -9,7 +9,7 @@ mod trainer;
 pub use calibration::{
     CONFIDENCE, Calibration, CalibrationPlan, FEW_IMAGES, FOLDS, Fold, HeldOut, THRESHOLD_QUANTILE,
 };
-pub use checkpoint::{Checkpoint, METADATA_KEY, Progress, checkpoint_path, load_tensors, save_tensors};
+pub use checkpoint::{Checkpoint, Progress, checkpoint_path};
 pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
 pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
@@ -17,8 +17,9 @@ pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
 use crate::backend::{Backend, BackendError};
 use crate::data::DataError;
 use crate::files::WriteError;
-use crate::head::{FoldedHead, HeadTensors, Scorer};
+use crate::head::{FoldedHead, Scorer};
 use crate::settings::TrainingSettings;
+use crate::tensor_file::NamedTensors;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ pub struct ModelTraining<'a> {
 #[derive(Debug)]
 pub struct TrainedHead {
     /// Adaptor and discriminator.
-    pub tensors: HeadTensors,
+    pub tensors: NamedTensors,
     /// Thresholds, where calibration was asked for and possible.
     pub calibration: Option<Calibration>,
     /// The epochs of every head: calibration folds first, the shipped head last.
@@ -166,7 +167,7 @@ impl ModelTraining<'_> {
             held_out: HeldOut::default(),
         };
         match Checkpoint::load(self.checkpoint)? {
-            None => Ok(Checkpoint { progress: fresh, state: HeadTensors::new() }),
+            None => Ok(Checkpoint { progress: fresh, state: NamedTensors::new() }),
             Some(found) => {
                 let same = found.progress.fingerprint == self.fingerprint
                     && found.progress.history.len() == heads
@@ -218,7 +219,7 @@ impl ModelTraining<'_> {
         &self,
         backend: &B,
         cache: &B::FeatureCache,
-        tensors: &HeadTensors,
+        tensors: &NamedTensors,
         fold: &Fold,
         held_out: &mut HeldOut,
     ) -> Result<(), TrainingError> {

@@ -1,7 +1,8 @@
 //! Adam's state for every parameter of a head.
 
 use crate::backend::{AdamRule, AdamSlot, Backend, DeviceTensor, Result};
-use crate::head::{Head, HeadTensors};
+use crate::head::Head;
+use crate::tensor_file::NamedTensors;
 
 /// Moments and step count.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// Copies the moments to the host as `first.NAME` and `second.NAME`.
-    pub fn save(&self, backend: &B, head: &Head<B>, into: &mut HeadTensors<B::Scalar>) -> Result<()> {
+    pub fn save(&self, backend: &B, head: &Head<B>, into: &mut NamedTensors<B::Scalar>) -> Result<()> {
         for (prefix, moments) in [("first", &self.first), ("second", &self.second)] {
             for (parameter, moment) in head.parameters().iter().zip(moments) {
                 into.insert(format!("{prefix}.{}", parameter.name), backend.download(moment)?);
@@ -65,7 +66,7 @@ impl<B: Backend> Optimizer<B> {
         backend: &B,
         head: &Head<B>,
         step: u32,
-        from: &HeadTensors<B::Scalar>,
+        from: &NamedTensors<B::Scalar>,
     ) -> Result<()> {
         for (prefix, moments) in [("first", &mut self.first), ("second", &mut self.second)] {
             for (parameter, moment) in head.parameters().iter().zip(moments) {

@@ -3,10 +3,11 @@
 use super::TrainingError;
 use super::optimizer::Optimizer;
 use crate::backend::{Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS};
-use crate::head::{Head, HeadTensors};
+use crate::head::Head;
 use crate::random::philox::{Philox, Stream};
 use crate::settings::TrainingSettings;
 use crate::tensor::Scalar;
+use crate::tensor_file::NamedTensors;
 use serde::{Deserialize, Serialize};
 
 /// What one head learns from, and how.
@@ -94,7 +95,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         backend: &'b B,
         plan: TrainingPlan,
         position: Position,
-        state: &HeadTensors<B::Scalar>,
+        state: &NamedTensors<B::Scalar>,
     ) -> Result<Self, TrainingError> {
         let config = plan.settings.head(plan.channels);
         let mut trainer = Self::from_head(backend, Head::from_tensors(backend, config, state)?, plan)?;
@@ -105,7 +106,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     }
 
     /// Every tensor a resumed training needs: head, moments, and the sums of the present epoch.
-    pub fn state(&self) -> Result<HeadTensors<B::Scalar>, TrainingError> {
+    pub fn state(&self) -> Result<NamedTensors<B::Scalar>, TrainingError> {
         let mut tensors = self.head.to_tensors(self.backend)?;
         self.optimizer.save(self.backend, &self.head, &mut tensors)?;
         tensors.insert(TOTALS.to_owned(), self.backend.download(&self.totals)?);

@@ -93,7 +93,9 @@ fn dump_with_a_model_goes_on_to_the_score_and_the_deployed_path_agrees() {
 fn doctor_names_every_part_of_the_machine() {
     let world = World::new();
     let text = world.run("doctor").succeeds().stdout;
-    for word in ["program", "CPU", "kernels", "driver", "weights", "resnet18_slim (embedded)", "weights fetch"] {
+    for word in
+        ["program", "CPU", "kernels", "driver", "weights", "resnet18_slim (embedded)", "weights fetch"]
+    {
         assert!(text.contains(word), "{word} is not in {text}");
     }
     let json: Value = serde_json::from_str(&world.run("doctor --json").succeeds().stdout).unwrap();

@@ -9,8 +9,9 @@ use simplenet::backend::{
     Aggregation, AggregationMode, Backend, CachePrecision, DeviceTensor, FeatureCacheOptions,
 };
 use simplenet::data::{Exif, Fit, Preprocess, decode, demo, list_images};
-use simplenet::head::{FoldedHead, HeadConfig, HeadTensors, Scorer};
+use simplenet::head::{FoldedHead, HeadConfig, Scorer};
 use simplenet::settings::{Preset, Settings};
+use simplenet::tensor_file::NamedTensors;
 use simplenet::training::{HeadTrainer, TrainingPlan};
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const CATEGORY: &str = "fabric";
 
 struct Head {
     config: HeadConfig,
-    tensors: HeadTensors,
+    tensors: NamedTensors,
 }
 
 fn images(folder: &Path) -> Vec<Vec<u8>> {

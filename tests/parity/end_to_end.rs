@@ -9,9 +9,10 @@ use simplenet::backbone::architecture::Architecture;
 use simplenet::backbone::weights::StateDict;
 use simplenet::data::demo;
 use simplenet::detector::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
-use simplenet::head::{HeadConfig, HeadTensors};
+use simplenet::head::HeadConfig;
 use simplenet::settings::{Preset, Settings};
 use simplenet::tensor::Tensor;
+use simplenet::tensor_file::NamedTensors;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +45,7 @@ fn dump(folder: &Path, arguments: &[&str], images: &[PathBuf]) -> Reference {
 }
 
 /// Writes a model around a head, for the backbone `architecture` with the weights `synthetic:0`.
-fn write_model(path: &Path, architecture: Architecture, hidden: usize, head: HeadTensors) {
+fn write_model(path: &Path, architecture: Architecture, hidden: usize, head: NamedTensors) {
     let mut settings = Settings::preset(Preset::Paper);
     settings.training.hidden = hidden;
     let channels = architecture.channels()[1] + architecture.channels()[2];
@@ -70,7 +71,7 @@ fn write_model(path: &Path, architecture: Architecture, hidden: usize, head: Hea
 }
 
 /// The stored tensors of a head.
-fn stored_head(reference: &Reference) -> HeadTensors {
+fn stored_head(reference: &Reference) -> NamedTensors {
     let narrow = |tensor: &Tensor<f64>| tensor.data().iter().map(|&value| value as f32).collect();
     reference
         .under("head/")

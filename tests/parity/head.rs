@@ -5,8 +5,9 @@ use crate::draws::{SEED, values};
 use crate::findings::{Findings, Row};
 use crate::reference::Reference;
 use simplenet::backend::{Backend, LOSS_TOTALS, Loss, Margins, Noise, TOTAL_LOSS};
-use simplenet::head::{AdaptorKind, Head, HeadConfig, HeadTensors};
+use simplenet::head::{AdaptorKind, Head, HeadConfig};
 use simplenet::tensor::{Scalar, Tensor, relative_error};
+use simplenet::tensor_file::NamedTensors;
 
 pub(crate) const MARGINS: Margins = Margins { positive: 0.5, negative: -0.5 };
 pub(crate) const SIGMA: f64 = 0.015;
@@ -37,7 +38,7 @@ pub(crate) fn loss(name: &str) -> Loss {
 }
 
 /// The initial tensors of a case, as `start` of `generate.py` draws them.
-pub(crate) fn start<T: Scalar>(case: &str, config: HeadConfig) -> HeadTensors<T> {
+pub(crate) fn start<T: Scalar>(case: &str, config: HeadConfig) -> NamedTensors<T> {
     let draw = |(name, shape): (&str, Vec<usize>)| {
         let (centre, spread) = match name {
             name if name.ends_with("gamma") => (1.0, 0.3),
@@ -67,7 +68,7 @@ pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
 pub(crate) fn check_from<B: Backend>(
     backend: &B,
     name: &'static str,
-    start: impl Fn(&str, HeadConfig) -> HeadTensors<B::Scalar>,
+    start: impl Fn(&str, HeadConfig) -> NamedTensors<B::Scalar>,
 ) -> Findings {
     let mut findings = Findings::new(name);
     for size in SIZES {
@@ -85,7 +86,7 @@ fn check_case<B: Backend>(
     (rows, channels, hidden): (usize, usize, usize),
     adaptor_name: &str,
     loss_name: &str,
-    start: impl Fn(&str, HeadConfig) -> HeadTensors<B::Scalar>,
+    start: impl Fn(&str, HeadConfig) -> NamedTensors<B::Scalar>,
     findings: &mut Findings,
 ) {
     // In f64 only the order of summation differs; the longest sum has 196 terms. In f32 a forward is three short

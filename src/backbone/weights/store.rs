@@ -20,9 +20,7 @@ use super::state_dict::StateDict;
 use super::{embedded, hexadecimal, map_file};
 use crate::backbone::architecture::Architecture;
 use crate::files::{WriteError, write_whole};
-
-/// The metadata key of our safetensors files.
-const METADATA_KEY: &str = "simplenet";
+use crate::tensor_file::METADATA_KEY;
 
 /// Where installed weights came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
