@@ -54,15 +54,15 @@ fn a_machine_that_has_everything() {
 fn every_missing_floor_is_named_with_its_cure() {
     let Some(simulator) = simulator() else { return };
     let (all, no_cublaslt) = (simulator.folder(), simulator.folder_without_cublaslt());
-    let machines: [(Option<&Path>, &[(&str, &str)], &str, &[&str]); 6] = [
-        (None, &[], "driver", &["libcuda was not found", "580 or newer"]),
+    let none: &[(&str, &str)] = &[];
+    for (folder, machine, subject, words) in [
+        (None, none, "driver", &["libcuda was not found", "580 or newer"][..]),
         (Some(all), &[("CUSIM_DRIVER_VERSION", "12080")], "driver", &["CUDA 12.8", "needs 13.0", "update"]),
         (Some(all), &[("CUSIM_DEVICES", "0")], "GPU", &["finds no device", "nvidia-smi"]),
         (Some(all), &[("CUSIM_COMPUTE_CAPABILITY", "6.1")], "GPU", &["6.1", "sm_90", "KERNEL_ARCHS=61"]),
-        (Some(&no_cublaslt), &[], "cuBLASLt", &["libcublasLt.so.13", "library path"]),
+        (Some(&no_cublaslt), none, "cuBLASLt", &["libcublasLt.so.13", "library path"]),
         (Some(all), &[("CUSIM_CUBLASLT_VERSION", "120805")], "cuBLASLt", &["12.8.5", "13 or newer"]),
-    ];
-    for (folder, machine, subject, words) in machines {
+    ] {
         let found = findings(folder, machine);
         let finding = found.iter().find(|finding| !finding.good);
         let finding = finding.unwrap_or_else(|| panic!("{machine:?}: nothing is missing"));
