@@ -11,14 +11,19 @@ use simplenet::backend::Backend;
 /// Sums of up to 4608 products through up to 30 blocks in `f32`, each rounding to 6e-8: about 1e-6 in the end, so
 /// 1e-5 leaves room for other orders of summation and none for another formula. In `f64` what remains is the
 /// rounding of the folded weights, which are stored in `f32` for every device.
-const BOUND: f64 = 1e-5;
+pub(crate) const BOUND: f64 = 1e-5;
 const SIZES: [(usize, usize); 2] = [(224, 224), (197, 260)];
 
 /// All architectures with the weights `synthetic:0`.
 pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
+    check_within(backend, name, BOUND)
+}
+
+/// The same for another arithmetic than `f32`.
+pub(crate) fn check_within<B: Backend>(backend: &B, name: &'static str, bound: f64) -> Findings {
     let mut findings = Findings::new(name);
     for architecture in Architecture::ALL {
-        check_network(backend, architecture, &StateDict::synthetic(architecture, 0), &mut findings);
+        check_network(backend, architecture, &StateDict::synthetic(architecture, 0), bound, &mut findings);
     }
     findings
 }
@@ -28,6 +33,7 @@ pub(crate) fn check_network<B: Backend>(
     backend: &B,
     architecture: Architecture,
     weights: &StateDict,
+    bound: f64,
     findings: &mut Findings,
 ) {
     let reference = Reference::load("backbones");
@@ -39,7 +45,7 @@ pub(crate) fn check_network<B: Backend>(
         for (level, layer) in (1..).zip(&layers) {
             let case = format!("{architecture}/{h}x{w}/layer{level}");
             let error = reference.sampled_error(&case, &backend.download(layer).unwrap());
-            findings.note(Row::Backbone, case, error, BOUND);
+            findings.note(Row::Backbone, case, error, bound);
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The program itself: `dump` of a picture against PyTorch, from the file to the score.
+//!
+//! Each check takes a [`Machine`]: the CPU, the simulated GPU or the real one.
 
+use crate::device::{real, simulator};
 use crate::draws::SEED;
 use crate::findings::{Findings, Row};
 use crate::head::start;
 use crate::maps::every;
-use crate::reference::Reference;
+use crate::reference::{Reference, checkout};
 use simplenet::backbone::architecture::Architecture;
 use simplenet::backbone::weights::StateDict;
+use simplenet::backend::cuda::Precision;
 use simplenet::data::demo;
 use simplenet::detector::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
 use simplenet::head::HeadConfig;
@@ -16,8 +20,36 @@ use simplenet::tensor_file::NamedTensors;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Devices of `--device` that compute in f32; a further one joins here.
-const DEVICES: [(&str, &str); 1] = [("cpu", "CPU f32")];
+/// Where the program runs, and on what.
+struct Machine {
+    /// Its name in the table.
+    name: &'static str,
+    /// `--device` and what else computes in f32 there.
+    device: &'static str,
+    /// Where the driver and cuBLASLt are, if not where the system has them.
+    libraries: Option<PathBuf>,
+}
+
+fn cpu() -> Machine {
+    Machine { name: "CPU f32", device: "cpu", libraries: None }
+}
+
+fn simulated() -> Option<Machine> {
+    let libraries = Some(simulator()?.folder().to_owned());
+    Some(Machine { name: "CUDA f32, simulated", device: "cuda", libraries })
+}
+
+fn gpu() -> Option<Machine> {
+    real(Precision::F32)?;
+    Some(Machine { name: "CUDA f32", device: "cuda", libraries: None })
+}
+
+/// The program that was built with this test; where the test was copied to another machine, `CARGO_BIN_EXE_simplenet`
+/// says where the program is.
+fn program() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_simplenet")
+        .map_or_else(|| env!("CARGO_BIN_EXE_simplenet").into(), PathBuf::from)
+}
 
 /// The bound of every tensor behind the network's input: as for the backbone alone.
 const BOUND: f64 = 1e-5;
@@ -30,18 +62,19 @@ fn picture(folder: &Path) -> PathBuf {
     folder.join("fabric/test/cut/000.png")
 }
 
-/// Runs `simplenet dump` and reads what it wrote.
-fn dump(folder: &Path, arguments: &[&str], images: &[PathBuf]) -> Reference {
-    let output = folder.join("dump.safetensors");
-    let status = Command::new(env!("CARGO_BIN_EXE_simplenet"))
-        .args(["dump", "-q", "--ignore-exif", "--output"])
-        .arg(&output)
-        .args(arguments)
-        .args(images)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    Reference::read(&output)
+impl Machine {
+    /// Runs `simplenet dump` and reads what it wrote.
+    fn dump(&self, folder: &Path, arguments: &[&str], images: &[PathBuf]) -> Reference {
+        let output = folder.join("dump.safetensors");
+        let mut command = Command::new(program());
+        command.args(["dump", "-q", "--ignore-exif", "--device", self.device, "--output"]).arg(&output);
+        if let Some(folder) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", folder);
+        }
+        let status = command.args(arguments).args(images).status().unwrap();
+        assert!(status.success());
+        Reference::read(&output)
+    }
 }
 
 /// Writes a model around a head, for the backbone `architecture` with the weights `synthetic:0`.
@@ -99,6 +132,20 @@ fn check_scores(
 
 #[test]
 fn wide_resnet50_2_from_a_file_to_its_score() {
+    check_wide_resnet50_2(&cpu());
+}
+
+#[test]
+fn simulated_wide_resnet50_2_from_a_file_to_its_score() {
+    simulated().iter().for_each(check_wide_resnet50_2);
+}
+
+#[test]
+fn gpu_wide_resnet50_2_from_a_file_to_its_score() {
+    gpu().iter().for_each(check_wide_resnet50_2);
+}
+
+fn check_wide_resnet50_2(machine: &Machine) {
     let folder = tempfile::tempdir().unwrap();
     let (image, model) = (picture(&folder.path().join("demo")), folder.path().join("model.safetensors"));
     let reference = Reference::load("end_to_end");
@@ -110,49 +157,59 @@ fn wide_resnet50_2_from_a_file_to_its_score() {
     write_model(&model, architecture, 1024, head);
     let model = model.to_str().unwrap();
 
-    for (device, name) in DEVICES {
-        let mut findings = Findings::new(name);
-        let out = dump(folder.path(), &["--model", model, "--device", device], std::slice::from_ref(&image));
-        // Bytes equal Pillow's (src/data/preprocess.rs); what is left is the rounding of (x/255 − mean)/std.
-        let input = out.get("input");
-        let &[_, h, w, c] = input.shape() else { panic!("the input has four axes") };
-        let pixels = (0..h).step_by(5).flat_map(|y| (0..w).step_by(5).map(move |x| (y * w + x) * c));
-        let sample = pixels.flat_map(|start| input.data()[start..][..c].to_vec()).collect();
-        let sample = Tensor::new([1, h.div_ceil(5), w.div_ceil(5), c], sample);
-        findings.note(Row::Input, "fabric/test/cut/000", reference.error("input", &sample), 1e-6);
-        for tensor in ["layer1", "layer2", "layer3", "features", "adapted"] {
-            let error = reference.sampled_error(tensor, out.get(tensor));
-            findings.note(Row::EndToEnd, tensor, error, BOUND);
-        }
-        check_scores(&mut findings, Row::EndToEnd, "", &reference, &out, BOUND);
-
-        let arguments = ["--model", model, "--fast", "--device", device];
-        let out = dump(folder.path(), &arguments, std::slice::from_ref(&image));
-        check_scores(&mut findings, Row::Folded, "wide_resnet50_2/", &reference, &out, FOLDED_BOUND);
-        findings.hold();
+    let mut findings = Findings::new(machine.name);
+    let out = machine.dump(folder.path(), &["--model", model], std::slice::from_ref(&image));
+    // Bytes equal Pillow's (src/data/preprocess.rs); what is left is the rounding of (x/255 − mean)/std.
+    let input = out.get("input");
+    let &[_, h, w, c] = input.shape() else { panic!("the input has four axes") };
+    let pixels = (0..h).step_by(5).flat_map(|y| (0..w).step_by(5).map(move |x| (y * w + x) * c));
+    let sample = pixels.flat_map(|start| input.data()[start..][..c].to_vec()).collect();
+    let sample = Tensor::new([1, h.div_ceil(5), w.div_ceil(5), c], sample);
+    findings.note(Row::Input, "fabric/test/cut/000", reference.error("input", &sample), 1e-6);
+    for tensor in ["layer1", "layer2", "layer3", "features", "adapted"] {
+        let error = reference.sampled_error(tensor, out.get(tensor));
+        findings.note(Row::EndToEnd, tensor, error, BOUND);
     }
+    check_scores(&mut findings, Row::EndToEnd, "", &reference, &out, BOUND);
+
+    let arguments = ["--model", model, "--fast"];
+    let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
+    check_scores(&mut findings, Row::Folded, "wide_resnet50_2/", &reference, &out, FOLDED_BOUND);
+    findings.hold();
 }
 
 /// resnet18 with a head that PyTorch trained on four pictures: where the folded products cancel most.
 #[test]
 fn a_trained_head_from_a_file_to_its_score() {
+    check_trained_head(&cpu());
+}
+
+#[test]
+fn simulated_trained_head_from_a_file_to_its_score() {
+    simulated().iter().for_each(check_trained_head);
+}
+
+#[test]
+fn gpu_trained_head_from_a_file_to_its_score() {
+    gpu().iter().for_each(check_trained_head);
+}
+
+fn check_trained_head(machine: &Machine) {
     let folder = tempfile::tempdir().unwrap();
     let (image, model) = (picture(&folder.path().join("demo")), folder.path().join("model.safetensors"));
     let reference = Reference::load("trained");
     write_model(&model, Architecture::Resnet18, 64, stored_head(&reference));
     let model = model.to_str().unwrap();
-    for (device, name) in DEVICES {
-        let mut findings = Findings::new(name);
-        for (row, path, bound) in
-            [(Row::TrainedHead, None, FOLDED_BOUND), (Row::Folded, Some("--fast"), FOLDED_BOUND)]
-        {
-            let mut arguments = vec!["--model", model, "--device", device];
-            arguments.extend(path);
-            let out = dump(folder.path(), &arguments, std::slice::from_ref(&image));
-            check_scores(&mut findings, row, "trained/", &reference, &out, bound);
-        }
-        findings.hold();
+    let mut findings = Findings::new(machine.name);
+    for (row, path, bound) in
+        [(Row::TrainedHead, None, FOLDED_BOUND), (Row::Folded, Some("--fast"), FOLDED_BOUND)]
+    {
+        let mut arguments = vec!["--model", model];
+        arguments.extend(path);
+        let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
+        check_scores(&mut findings, row, "trained/", &reference, &out, bound);
     }
+    findings.hold();
 }
 
 /// The folder with `data/` and `weights/`, if it is there.
@@ -169,38 +226,58 @@ fn test_data() -> Option<PathBuf> {
 /// ImageNet weights on photographs, three in one batch. Neither is part of the project.
 #[test]
 fn resnet18_with_its_real_weights() {
+    check_real_weights(&cpu());
+}
+
+#[test]
+fn gpu_resnet18_with_its_real_weights() {
+    gpu().iter().for_each(check_real_weights);
+}
+
+fn check_real_weights(machine: &Machine) {
     let Some(root) = test_data() else { return };
     let names = ["good/000", "bent/000", "broken/000"];
     let images = names.map(|name| root.join(format!("data/grid_mini/test/{name}.png")));
     let weights = root.join("weights/resnet18.safetensors");
     let folder = tempfile::tempdir().unwrap();
     let reference = Reference::load("real_weights");
-    for (device, backend) in DEVICES {
-        let mut findings = Findings::new(backend);
-        let arguments =
-            ["--backbone", "resnet18", "--weights", weights.to_str().unwrap(), "--device", device];
-        let out = dump(folder.path(), &arguments, &images);
-        for tensor in ["layer1", "layer2", "layer3", "features"] {
-            let batch = out.get(tensor);
-            let shape = [&[1], &batch.shape()[1..]].concat();
-            for (name, image) in names.iter().zip(batch.data().chunks(batch.len() / names.len())) {
-                let case = format!("{name}/{tensor}");
-                let error = reference.sampled_error(&case, &Tensor::new(shape.clone(), image.to_vec()));
-                findings.note(Row::RealWeights, case, error, BOUND);
-            }
+    let mut findings = Findings::new(machine.name);
+    let arguments = ["--backbone", "resnet18", "--weights", weights.to_str().unwrap()];
+    let out = machine.dump(folder.path(), &arguments, &images);
+    for tensor in ["layer1", "layer2", "layer3", "features"] {
+        let batch = out.get(tensor);
+        let shape = [&[1], &batch.shape()[1..]].concat();
+        for (name, image) in names.iter().zip(batch.data().chunks(batch.len() / names.len())) {
+            let case = format!("{name}/{tensor}");
+            let error = reference.sampled_error(&case, &Tensor::new(shape.clone(), image.to_vec()));
+            findings.note(Row::RealWeights, case, error, BOUND);
         }
-        findings.hold();
     }
+    findings.hold();
 }
 
 /// `import` of a checkpoint that a torch module of the authors' structure saved, then `dump` of the model.
 #[test]
 fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
+    check_import(&cpu());
+}
+
+#[test]
+fn simulated_import_gives_the_scores_of_the_authors_modules() {
+    simulated().iter().for_each(check_import);
+}
+
+#[test]
+fn gpu_import_gives_the_scores_of_the_authors_modules() {
+    gpu().iter().for_each(check_import);
+}
+
+fn check_import(machine: &Machine) {
     let folder = tempfile::tempdir().unwrap();
     let (image, model) = (picture(&folder.path().join("demo")), folder.path().join("model.safetensors"));
-    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/reference/authors_ckpt.pth");
+    let checkpoint = checkout().join("tests/parity/reference/authors_ckpt.pth");
     let import = |checkpoint: &Path, preset: &str| {
-        Command::new(env!("CARGO_BIN_EXE_simplenet"))
+        Command::new(program())
             .args(["import", "--backbone", "resnet18_slim", "--weights", "synthetic:0", "--preset", preset])
             .arg(checkpoint)
             .arg("--output")
@@ -213,7 +290,7 @@ fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
     assert_eq!(refused.status.code(), Some(2));
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(message.contains("192 channels") && message.contains("--preset"), "{message}");
-    let backbone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights/plain.pth");
+    let backbone = checkout().join("tests/fixtures/weights/plain.pth");
     let refused = import(&backbone, "paper");
     assert_eq!(refused.status.code(), Some(2));
     let message = String::from_utf8(refused.stderr).unwrap();
@@ -222,14 +299,12 @@ fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
 
     assert!(import(&checkpoint, "paper").status.success());
     let reference = Reference::load("imported");
-    for (device, name) in DEVICES {
-        let mut findings = Findings::new(name);
-        for (path, bound) in [("", BOUND), ("--fast", FOLDED_BOUND)] {
-            let mut arguments = vec!["--model", model.to_str().unwrap(), "--device", device];
-            arguments.extend(Some(path).filter(|path| !path.is_empty()));
-            let out = dump(folder.path(), &arguments, std::slice::from_ref(&image));
-            check_scores(&mut findings, Row::Import, path, &reference, &out, bound);
-        }
-        findings.hold();
+    let mut findings = Findings::new(machine.name);
+    for (path, bound) in [(None, BOUND), (Some("--fast"), FOLDED_BOUND)] {
+        let mut arguments = vec!["--model", model.to_str().unwrap()];
+        arguments.extend(path);
+        let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
+        check_scores(&mut findings, Row::Import, path.unwrap_or_default(), &reference, &out, bound);
     }
+    findings.hold();
 }

@@ -13,7 +13,13 @@ fn tampered_backbone(name: &str, tamper: impl FnOnce(&mut Tensor)) -> Findings {
     let mut weights = StateDict::synthetic(Architecture::Resnet18, 0);
     tamper(weights.tensors.get_mut(name).unwrap());
     let mut findings = Findings::new("CPU f32, tampered");
-    backbones::check_network(&Cpu::<f32>::new(), Architecture::Resnet18, &weights, &mut findings);
+    backbones::check_network(
+        &Cpu::<f32>::new(),
+        Architecture::Resnet18,
+        &weights,
+        backbones::BOUND,
+        &mut findings,
+    );
     findings
 }
 
@@ -65,7 +71,7 @@ fn convolutions_without_zero_padding_are_caught() {
     let backend = Faulty { inner: Cpu::<f32>::new(), fault: Fault::ConvolutionPadding };
     let weights = StateDict::synthetic(Architecture::Resnet18, 0);
     let mut findings = Findings::new("CPU f32, faulty");
-    backbones::check_network(&backend, Architecture::Resnet18, &weights, &mut findings);
+    backbones::check_network(&backend, Architecture::Resnet18, &weights, backbones::BOUND, &mut findings);
     caught(&findings, Row::Backbone);
 }
 

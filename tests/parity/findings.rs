@@ -1,8 +1,7 @@
 //! Measured errors, their bounds, and the table of `docs/parity.md`.
 
-use crate::reference::worse;
+use crate::reference::{checkout, worse};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 
 /// What is compared: a row of the table, in its order. The text is (what, PyTorch's side).
@@ -155,7 +154,7 @@ fn publish(findings: &Findings) {
         let (what, against) = row.text();
         text += &format!("| {what} | {against} | {backend} | {bound:.0e} | {error:.1e} | {case} |\n");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/parity.md");
+    let path = checkout().join("docs/parity.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("docs/parity.md has the mark of the table's begin");
     let (_, after) = rest.split_once(END).expect("docs/parity.md has the mark of the table's end");

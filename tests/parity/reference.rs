@@ -5,7 +5,13 @@ use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use simplenet::tensor::{Scalar, Tensor, relative_error};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The folder of the crate, as cargo says now or said when this was compiled: the test programs also run on machines that
+/// did not build them.
+pub(crate) fn checkout() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
 
 /// One file of `reference/`, widened to `f64`.
 pub(crate) struct Reference(BTreeMap<String, Tensor<f64>>);
@@ -13,8 +19,7 @@ pub(crate) struct Reference(BTreeMap<String, Tensor<f64>>);
 impl Reference {
     /// Reads `reference/NAME.safetensors`.
     pub(crate) fn load(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/reference");
-        Self::read(&folder.join(format!("{name}.safetensors")))
+        Self::read(&checkout().join(format!("tests/parity/reference/{name}.safetensors")))
     }
 
     /// Reads any safetensors file of floating-point numbers.
