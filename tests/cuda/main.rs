@@ -3,6 +3,7 @@
 //! `simulated_*` tests run on the simulator of `tests/cusim`, `gpu_*` tests on a real device (`SIMPLENET_TEST_GPU=1`).
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod concurrency;
 #[path = "../cusim/support.rs"]
 mod cusim;
 #[path = "../cusim/device.rs"]
@@ -12,7 +13,9 @@ mod draws;
 mod failures;
 mod feature_cache;
 mod half;
+mod images;
 mod networks;
+mod program;
 mod ranking;
 mod training;
 
@@ -51,6 +54,30 @@ on_both!(simulated_feature_overflow, gpu_feature_overflow, SHUFFLED, F32, featur
 on_both!(simulated_half_kernels, gpu_half_kernels, FORWARD, F16, half::check);
 on_both!(simulated_ranking_f32, gpu_ranking_f32, FORWARD, F32, |cuda| ranking::check(cuda, F32));
 on_both!(simulated_ranking_f16, gpu_ranking_f16, REVERSE, F16, |cuda| ranking::check(cuda, F16));
+
+on_both!(simulated_images, gpu_images, REVERSE, F32, images::check);
+
+/// Device 8 is nobody else's: what other tests do to theirs makes it wait.
+#[test]
+fn simulated_images_alone() {
+    if let Some(cuda) = simulated(8, F32) {
+        images::check(&cuda);
+    }
+}
+
+#[test]
+fn simulated_concurrency() {
+    if let (Some(first), Some(second)) = (simulated(SHUFFLED, F32), simulated(SHUFFLED, F32)) {
+        concurrency::check(&first, &second);
+    }
+}
+
+#[test]
+fn gpu_concurrency() {
+    if let (Some(first), Some(second)) = (real(F32), real(F32)) {
+        concurrency::check(&first, &second);
+    }
+}
 
 #[test]
 fn simulated_feature_places() {

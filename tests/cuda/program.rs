@@ -1,0 +1,160 @@
+//! The program on a device: it trains, is killed and goes on, and another device reads its model.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use simplenet::data::demo;
+
+use crate::device::{real, simulator};
+use simplenet::backend::cuda::Precision;
+
+/// Where the driver and cuBLASLt are, if not where the system has them.
+type Libraries = Option<PathBuf>;
+
+/// Settings under which an epoch takes milliseconds, also where a GPU is simulated.
+const SETTINGS: &str = "--data data --backbone resnet18_slim --size 64 --hidden 32 --epochs 40";
+
+/// What the tests train on and look at: a piece of the demo set.
+const IMAGES: [(&str, usize); 3] = [("train/good", 8), ("test/good", 3), ("test/cut", 3)];
+
+fn simulated() -> Option<Libraries> {
+    Some(Some(simulator()?.folder().to_owned()))
+}
+
+fn gpu() -> Option<Libraries> {
+    real(Precision::F32).map(|_| None)
+}
+
+#[test]
+fn simulated_training_by_the_program() {
+    simulated().iter().for_each(check_training);
+}
+
+#[test]
+fn gpu_training_by_the_program() {
+    gpu().iter().for_each(check_training);
+}
+
+#[test]
+fn simulated_training_that_is_killed() {
+    simulated().iter().for_each(check_resumption);
+}
+
+#[test]
+fn gpu_training_that_is_killed() {
+    gpu().iter().for_each(check_resumption);
+}
+
+/// A folder with the images, in which the program runs.
+fn world() -> tempfile::TempDir {
+    let world = tempfile::tempdir().unwrap();
+    let demo_set = tempfile::tempdir().unwrap();
+    demo::write(demo_set.path()).unwrap();
+    for (folder, count) in IMAGES {
+        let target = world.path().join("data/fabric").join(folder);
+        std::fs::create_dir_all(&target).unwrap();
+        for number in 0..count {
+            let name = format!("{number:03}.png");
+            let source = demo_set.path().join("fabric").join(folder).join(&name);
+            std::fs::copy(source, target.join(name)).unwrap();
+        }
+    }
+    world
+}
+
+/// The program that was built with this test; where the test was copied to another machine, `CARGO_BIN_EXE_simplenet`
+/// says where the program is.
+fn program() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_simplenet")
+        .map_or_else(|| env!("CARGO_BIN_EXE_simplenet").into(), PathBuf::from)
+}
+
+fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments.split_whitespace()).current_dir(world);
+    command
+        .env("SIMPLENET_CACHE_DIR", world.join("cache"))
+        .env("SIMPLENET_WEIGHTS_DIR", world.join("weights"));
+    if let Some(folder) = libraries {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    command
+}
+
+fn succeeds(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// `path` and `score` of every line, by the last two folders and the name.
+fn scores(lines: &str) -> Vec<(String, f64)> {
+    let mut scores: Vec<(String, f64)> = lines
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let path = line["path"].as_str().unwrap();
+            let inside = path.split("test/").last().unwrap().to_owned();
+            (inside, line["score"].as_f64().unwrap())
+        })
+        .collect();
+    scores.sort_by(|a, b| a.0.cmp(&b.0));
+    scores
+}
+
+/// Trains on the device and judges the same images on the CPU, by the same model.
+fn check_training(libraries: &Libraries) {
+    let world = world();
+    let world = world.path();
+    succeeds(simplenet(world, libraries, &format!("train --device cuda {SETTINGS} --output run")));
+    let run: Value = serde_json::from_slice(&std::fs::read(world.join("run/run.json")).unwrap()).unwrap();
+    let device = run["device"].as_str().unwrap();
+    assert!(device.starts_with("cuda:0 ") && device.ends_with(", f32"), "{device}");
+
+    let of_device = scores(&std::fs::read_to_string(world.join("run/fabric/scores.jsonl")).unwrap());
+    let predict = "predict --device cpu --model run/fabric/model.safetensors data/fabric/test";
+    let of_cpu = scores(&String::from_utf8(succeeds(simplenet(world, libraries, predict)).stdout).unwrap());
+    assert_eq!(of_device.len(), 6);
+    assert_eq!(of_cpu.len(), 6);
+    for ((image, device), (same_image, cpu)) in of_device.iter().zip(&of_cpu) {
+        assert_eq!(image, same_image);
+        // Scores of order one; rounding leaves a few 1e-6 of it.
+        assert!((device - cpu).abs() <= 1e-4, "{image}: {device} on the device, {cpu} on the CPU");
+    }
+}
+
+/// A run that was killed twice ends with the bytes of one that was not.
+fn check_resumption(libraries: &Libraries) {
+    let world = world();
+    let world = world.path();
+    succeeds(simplenet(world, libraries, &format!("train --device cuda {SETTINGS} --output whole")));
+    let log = world.join("run/fabric/training.jsonl");
+    let epochs = |head: &str| {
+        std::fs::read_to_string(&log).unwrap_or_default().matches(&format!(r#""head":"{head}""#)).count()
+    };
+    let begin = format!("train --device cuda {SETTINGS} --output run");
+    kill_when(simplenet(world, libraries, &begin), || epochs("calibration-1") >= 5);
+    let resume = "train --resume run --device cuda";
+    kill_when(simplenet(world, libraries, resume), || epochs("final") >= 5);
+    assert!(epochs("final") < 40 && !world.join("run/fabric/model.safetensors").exists());
+    succeeds(simplenet(world, libraries, resume));
+    for file in ["model.safetensors", "scores.jsonl"] {
+        let bytes = |run: &str| std::fs::read(world.join(run).join("fabric").join(file)).unwrap();
+        assert!(bytes("run") == bytes("whole"), "{file} of the killed run differs");
+    }
+}
+
+/// Starts a command, and kills it as soon as `moment` has come.
+fn kill_when(mut command: Command, moment: impl Fn() -> bool) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !moment() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{command:?}: the moment to kill has not come");
+        assert!(child.try_wait().unwrap().is_none(), "{command:?} ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
