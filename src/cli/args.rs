@@ -1,6 +1,7 @@
 //! Flags as they are typed, shared by several verbs, and what they become.
 
 use crate::backbone::Levels;
+use crate::backend::cpu::Convolutions;
 use crate::backend::{AggregationMode, CachePrecision, Loss};
 use crate::data::Fit;
 use crate::head::AdaptorKind;
@@ -60,9 +61,30 @@ pub(super) struct DeviceArgs {
     /// Arithmetic: `f32`, or on a GPU also `tf32` or `f16`.
     #[arg(long, default_value = "f32")]
     pub precision: String,
+    /// How the backbone's convolutions are computed. A GPU computes both alike so far.
+    #[arg(long, value_enum, default_value = "fast")]
+    pub conv: ConvolutionsName,
     /// CPU threads; results do not depend on their number. Default: all.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+}
+
+/// How convolutions are computed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ConvolutionsName {
+    /// Every product of the definition, summed.
+    Exact,
+    /// With fewer multiplications (Winograd); features within 1e-4 of the exact ones.
+    Fast,
+}
+
+impl From<ConvolutionsName> for Convolutions {
+    fn from(name: ConvolutionsName) -> Self {
+        match name {
+            ConvolutionsName::Exact => Self::Exact,
+            ConvolutionsName::Fast => Self::Fast,
+        }
+    }
 }
 
 /// A preset by its name.

@@ -36,7 +36,7 @@ enum Choice {
     Cuda(usize),
 }
 
-/// Opens the device of `--device` with the arithmetic of `--precision` and `--threads` threads.
+/// Opens the device of `--device` with the arithmetic of `--precision` and `--conv` and `--threads` threads.
 ///
 /// # Errors
 /// [`Environment`] or [`CudaError`] for a device or an arithmetic that is not there: never a silent other one. Only
@@ -51,9 +51,10 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     console.detail(format_args!("{} threads", rayon::current_num_threads()));
+    let cpu = || Cpu::with(args.conv.into());
     let cuda = |ordinal| Cuda::open(CudaOptions::new(ordinal, precision));
     match choice {
-        Choice::Cpu => Ok(Device::Cpu(Cpu::new(), None)),
+        Choice::Cpu => Ok(Device::Cpu(cpu(), None)),
         Choice::Cuda(ordinal) => {
             let cuda = cuda(ordinal).with_context(|| format!("--device {}", args.device))?;
             Ok(Device::Cuda(cuda))
@@ -63,7 +64,7 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
             Err(error) if precision == Precision::F32 && error.is_absence() => {
                 let reason = reason(&error);
                 console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
-                Ok(Device::Cpu(Cpu::new(), Some(reason)))
+                Ok(Device::Cpu(cpu(), Some(reason)))
             }
             Err(error) if precision != Precision::F32 => {
                 Err(error).with_context(|| format!("--precision {} needs a GPU", args.precision))

@@ -18,6 +18,7 @@ mod cusim;
 #[path = "../cusim/device.rs"]
 mod device;
 mod draws;
+mod fast_convolutions;
 mod faults;
 mod faulty;
 mod gather_rows;
@@ -35,6 +36,7 @@ mod subject;
 mod wrong;
 
 use device::{FORWARD, REVERSE, SHUFFLED, real, simulated};
+use simplenet::backend::cpu::Convolutions::Fast;
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
 use subject::{DOUBLE, HALF, SINGLE, Subject};
@@ -66,6 +68,10 @@ macro_rules! conformance {
 
 conformance!(cpu_f32, Some(Cpu::<f32>::new()), SINGLE);
 conformance!(cpu_f64, Some(Cpu::<f64>::new()), DOUBLE);
+
+// Winograd's transforms round more than the sums of the definition do, and stay within what those are allowed.
+conformance!(cpu_fast_f32, Some(Cpu::<f32>::with(Fast)), SINGLE, [conv2d]);
+conformance!(cpu_fast_f64, Some(Cpu::<f64>::with(Fast)), DOUBLE, [conv2d]);
 
 conformance!(simulated_forward, simulated(FORWARD, F32), SINGLE);
 conformance!(simulated_reverse, simulated(REVERSE, F32), SINGLE);

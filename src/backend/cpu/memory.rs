@@ -38,6 +38,12 @@ impl<T: Scalar> Pool<T> {
         CpuTensor { shape: shape.to_vec(), data, pool: Arc::clone(self) }
     }
 
+    /// Buffers that wait for their next use.
+    #[cfg(test)]
+    pub(super) fn free_buffers(&self) -> usize {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn give_back(&self, buffer: Vec<T>) {
         if std::mem::size_of_val(buffer.as_slice()) < SMALLEST_POOLED {
             return;

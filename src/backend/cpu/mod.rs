@@ -10,6 +10,7 @@ mod anomaly_map;
 mod batch_norm;
 mod conv2d;
 mod feature_cache;
+mod instructions;
 mod leaky_relu;
 mod linear;
 mod loss;
@@ -17,10 +18,11 @@ mod matmul;
 mod max_pool2d;
 mod memory;
 mod normalize;
+mod panels;
 mod resize_add_score;
 mod score;
 
-pub use conv2d::CpuConvolution;
+pub use conv2d::{Convolutions, CpuConvolution};
 pub use feature_cache::CpuFeatureCache;
 pub use memory::CpuTensor;
 
@@ -40,12 +42,18 @@ const ROWS_PER_TASK: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Cpu<T = f32> {
     pool: Arc<Pool<T>>,
+    convolutions: Convolutions,
 }
 
 impl<T: Scalar> Cpu<T> {
-    /// The device; it uses the threads of the `rayon` pool it is called from.
+    /// The device with exact convolutions; it uses the threads of the `rayon` pool it is called from.
     pub fn new() -> Self {
-        Self { pool: Pool::new() }
+        Self::with(Convolutions::Exact)
+    }
+
+    /// The device with a choice of how convolutions are computed.
+    pub fn with(convolutions: Convolutions) -> Self {
+        Self { pool: Pool::new(), convolutions }
     }
 
     fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
@@ -68,7 +76,11 @@ impl<T: Scalar> Backend for Cpu<T> {
     type FeatureCache = CpuFeatureCache;
 
     fn description(&self) -> String {
-        format!("CPU, {} threads", rayon::current_num_threads())
+        let convolutions = match self.convolutions {
+            Convolutions::Exact => "exact",
+            Convolutions::Fast => "fast",
+        };
+        format!("CPU, {} threads, {convolutions} convolutions", rayon::current_num_threads())
     }
 
     fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
@@ -86,7 +98,7 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CpuConvolution<T>> {
-        Ok(CpuConvolution::new(weights))
+        Ok(CpuConvolution::new(weights, self.convolutions))
     }
 
     fn conv2d(

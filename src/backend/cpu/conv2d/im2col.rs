@@ -1,0 +1,63 @@
+//! im2col: the patches of a convolution as the rows of a matrix.
+
+use crate::tensor::Scalar;
+use rayon::prelude::*;
+
+/// The sizes im2col needs.
+pub(super) struct Geometry {
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) inputs: usize,
+    pub(super) kernel_h: usize,
+    pub(super) kernel_w: usize,
+    pub(super) out_h: usize,
+    pub(super) out_w: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+impl Geometry {
+    /// Elements of a patch.
+    pub(super) fn patch(&self) -> usize {
+        self.kernel_h * self.kernel_w * self.inputs
+    }
+
+    /// Whether a patch is one pixel and every pixel is a patch: then the input is the matrix.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.kernel_h * self.kernel_w == 1 && self.stride == 1 && self.padding == 0
+    }
+}
+
+/// Gathers the patches of output positions `first …` into rows of `[kh, kw, I]`, zeros where a patch leaves the
+/// image. A row takes `stride` elements, those after the patch are left as they are; `columns` holds as many rows as
+/// are wanted.
+pub(super) fn im2col<T: Scalar>(input: &[T], g: &Geometry, first: usize, stride: usize, columns: &mut [T]) {
+    columns.par_chunks_mut(stride * 32).enumerate().for_each(|(task, columns)| {
+        for (offset, row) in columns.chunks_exact_mut(stride).enumerate() {
+            let row = &mut row[..g.patch()];
+            let position = first + task * 32 + offset;
+            let (image, out_y, out_x) =
+                (position / (g.out_h * g.out_w), position / g.out_w % g.out_h, position % g.out_w);
+            // In coordinates shifted by the padding, so that they are never negative.
+            let (top, left) = (out_y * g.stride, out_x * g.stride);
+            for (ky, line) in row.chunks_exact_mut(g.kernel_w * g.inputs).enumerate() {
+                let y = top + ky;
+                if y < g.padding || y >= g.h + g.padding {
+                    line.fill(T::ZERO);
+                    continue;
+                }
+                let source_row = (image * g.h + y - g.padding) * g.w;
+                // Taps x in [begin, end) lie inside the image: one contiguous copy.
+                let begin = g.padding.saturating_sub(left).min(g.kernel_w);
+                let end = (g.w + g.padding).saturating_sub(left).clamp(begin, g.kernel_w);
+                line[..begin * g.inputs].fill(T::ZERO);
+                line[end * g.inputs..].fill(T::ZERO);
+                if begin < end {
+                    let source = (source_row + left + begin - g.padding) * g.inputs;
+                    line[begin * g.inputs..end * g.inputs]
+                        .copy_from_slice(&input[source..][..(end - begin) * g.inputs]);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,154 @@
+//! `conv2d`: convolution, bias, residual and ReLU.
+//!
+//! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
+//! convolutions of stride 1 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
+//! ([`direct`]).
+
+mod direct;
+mod disjoint;
+mod epilogue;
+mod exact;
+mod im2col;
+mod winograd;
+
+use super::instructions::Instructions;
+use super::memory::{CpuTensor, Pool};
+use super::panels::Panels;
+use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
+use crate::tensor::Scalar;
+use im2col::Geometry;
+use std::sync::Arc;
+
+/// How a device computes convolutions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convolutions {
+    /// Every product of the definition, summed.
+    #[default]
+    Exact,
+    /// Fewer products where an algorithm has them. A network's features differ from the exact ones by 1e-4 at most,
+    /// relative to their norm.
+    Fast,
+}
+
+/// A convolution's weights, laid out for the way it is computed, and its bias.
+#[derive(Debug)]
+pub struct CpuConvolution<T> {
+    /// Shape, stride and padding; the values live below in `T`.
+    geometry: ConvolutionGeometry,
+    bias: Vec<T>,
+    weights: Weights<T>,
+    instructions: Instructions,
+}
+
+#[derive(Debug)]
+enum Weights<T> {
+    /// `[O, kh·kw·I]`.
+    Exact(Vec<T>),
+    /// `[kh·kw·I, O]` in panels.
+    Direct(Panels<T>),
+    /// Transformed for Winograd's algorithm.
+    Winograd(winograd::TransformedWeights<T>),
+}
+
+impl<T: Scalar> CpuConvolution<T> {
+    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions) -> Self {
+        let geometry = weights.geometry();
+        let (values, patch) =
+            (weights.weight.data(), geometry.kernel.0 * geometry.kernel.1 * geometry.inputs);
+        let laid_out = match convolutions {
+            Convolutions::Exact => Weights::Exact(values.iter().map(|&value| T::from_f32(value)).collect()),
+            Convolutions::Fast if winograd::serves(&geometry) => {
+                Weights::Winograd(winograd::TransformedWeights::new(weights))
+            }
+            Convolutions::Fast => Weights::Direct(Panels::new(patch, geometry.outputs, |k, output| {
+                T::from_f32(values[output * patch + k])
+            })),
+        };
+        Self {
+            geometry,
+            bias: weights.bias.iter().map(|&value| T::from_f32(value)).collect(),
+            weights: laid_out,
+            instructions: Instructions::detect(),
+        }
+    }
+}
+
+/// One convolution to be computed, its shapes checked.
+struct Call<'a, T: Scalar> {
+    pool: &'a Arc<Pool<T>>,
+    instructions: Instructions,
+    geometry: Geometry,
+    input: &'a [T],
+    bias: &'a [T],
+    residual: Option<&'a [T]>,
+    relu: bool,
+}
+
+/// `[N, H, W, I] → [N, H', W', O]`.
+pub(super) fn conv2d<T: Scalar>(
+    pool: &Arc<Pool<T>>,
+    input: &CpuTensor<T>,
+    convolution: &CpuConvolution<T>,
+    residual: Option<&CpuTensor<T>>,
+    relu: bool,
+) -> CpuTensor<T> {
+    let [n, h, w, inputs] = input.axes();
+    let ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs: weight_inputs, stride, padding } =
+        convolution.geometry;
+    assert_eq!(inputs, weight_inputs, "the convolution reads as many channels as the tensor has");
+    let (out_h, out_w) = convolution.geometry.output_size(h, w);
+    let mut out = pool.tensor(&[n, out_h, out_w, outputs]);
+    if let Some(residual) = residual {
+        assert_eq!(residual.data().len(), out.data().len(), "a residual has the shape of the output");
+    }
+    let call = Call {
+        pool,
+        instructions: convolution.instructions,
+        geometry: Geometry { h, w, inputs, kernel_h, kernel_w, out_h, out_w, stride, padding },
+        input: input.data(),
+        bias: &convolution.bias,
+        residual: residual.map(CpuTensor::data),
+        relu,
+    };
+    match &convolution.weights {
+        Weights::Exact(weight) => exact::conv2d(&call, weight, out.data_mut()),
+        Weights::Direct(panels) => direct::conv2d(&call, panels, out.data_mut()),
+        Weights::Winograd(weights) => winograd::conv2d(&call, weights, out.data_mut()),
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::cpu::Cpu;
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn repeated_convolutions_take_no_new_memory() {
+        for (kernel, stride) in [(3, 1), (3, 2), (1, 1)] {
+            let weights = ConvolutionWeights {
+                weight: Tensor::full([40, kernel, kernel, 64], 0.5),
+                bias: vec![0.0; 40],
+                stride,
+                padding: kernel / 2,
+            };
+            let cpu = Cpu::<f32>::with(Convolutions::Fast);
+            let threads = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            let input = cpu.upload(&Tensor::full([2, 40, 40, 64], 1.0)).unwrap();
+            let convolution = cpu.convolution(&weights).unwrap();
+            let buffers: Vec<usize> = (0..4)
+                .map(|_| {
+                    threads.install(|| cpu.conv2d(&input, &convolution, None, true)).unwrap();
+                    cpu.pool.free_buffers()
+                })
+                .collect();
+            assert!(buffers[0] > 0, "the output's buffer is kept");
+            assert!(
+                buffers.iter().all(|&count| count == buffers[0]),
+                "{kernel}×{kernel}/{stride}: {buffers:?}"
+            );
+        }
+    }
+}
