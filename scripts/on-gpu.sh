@@ -55,11 +55,14 @@ fi
 [ "$missing" = 0 ] || exit 3
 
 # compute-sanitizer comes with the CUDA toolkit, which is not always on PATH.
-sanitizer="$(command -v compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)"
+sanitizer="$(command -v compute-sanitizer)"
+for candidate in /usr/local/cuda*/bin/compute-sanitizer; do
+    [ -n "$sanitizer" ] || [ ! -x "$candidate" ] || sanitizer="$candidate"
+done
 [ -n "$sanitizer" ] || echo "missing: compute-sanitizer (part of the CUDA toolkit); its steps are left out" | tee -a "$log"
 
 # cuBLASLt may come with the toolkit or with a Python package.
-if ! ldconfig -p | grep -q 'libcublasLt.so.13'; then
+if ! PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q 'libcublasLt.so.13'; then
     for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib \
         "$(python3 -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
         if [ -e "$folder/libcublasLt.so.13" ]; then
@@ -72,24 +75,27 @@ fi
 
 # step NAME COMMAND…: runs it, with its output in the log and a line in the table.
 step() {
-    local name="$1" start result
+    local name="$1" start result milliseconds
     shift
     printf '\n===== %s: %s\n' "$name" "$*" >>"$log"
-    start="$(date +%s.%N)"
+    start="$(date +%s%3N)"
     if "$@" >>"$log" 2>&1; then
         result=passed
     else
         result="FAILED ($?)"
         failures=$((failures + 1))
     fi
-    printf '| %s | %s | %.1f |\n' "$name" "$result" "$(echo "$(date +%s.%N) - $start" | bc)" | tee -a "$table"
+    milliseconds=$(($(date +%s%3N) - start))
+    printf '| %s | %s | %d.%03d |\n' "$name" "$result" $((milliseconds / 1000)) $((milliseconds % 1000)) | tee -a "$table"
 }
 
-# The tests ask for the real device by this name, and find their references beside the checkout's manifest.
+# The tests ask for the real device by this name, find their references beside the checkout's manifest, and run this
+# program: what they were compiled with lies on the machine that built them.
 export SIMPLENET_TEST_GPU=1
 export CARGO_MANIFEST_DIR="$PWD"
+export CARGO_BIN_EXE_simplenet="$PWD/$binaries/simplenet"
 
-{ nvidia-smi || echo "nvidia-smi does not run"; } | tee -a "$log"
+{ nvidia-smi 2>/dev/null || echo "missing: nvidia-smi, or it does not run; the log does not name the driver"; } | tee -a "$log"
 step "doctor" "$binaries/simplenet" doctor
 for suite in "${suites[@]}"; do
     step "$suite on the GPU" "$binaries/$suite" gpu_ --nocapture --test-threads 1
