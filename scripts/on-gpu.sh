@@ -95,7 +95,7 @@ export SIMPLENET_TEST_GPU=1
 export CARGO_MANIFEST_DIR="$PWD"
 export CARGO_BIN_EXE_simplenet="$PWD/$binaries/simplenet"
 
-{ nvidia-smi 2>&1 || echo "missing: nvidia-smi, or it does not run; the log does not name the driver"; } | tee -a "$log"
+{ nvidia-smi 2>/dev/null || echo "missing: nvidia-smi, or it does not run; the log does not name the driver"; } | tee -a "$log"
 step "doctor" "$binaries/simplenet" doctor
 for suite in "${suites[@]}"; do
     step "$suite on the GPU" "$binaries/$suite" gpu_ --nocapture --test-threads 1
