@@ -9,7 +9,7 @@ use simplenet::tensor::{Tensor, relative_error};
 
 use crate::draws::Draws;
 
-/// What `--conv fast` promises. Measured, over all networks with these weights: 9e-7, where the exact convolutions differ
+/// What `--conv fast` promises. Measured, over all networks with these weights: 1e-6, where the exact convolutions differ
 /// from those in `f64` by 6e-7.
 const BOUND: f64 = 1e-4;
 /// Ten times what was measured: a fault too small for the bound shows here.
