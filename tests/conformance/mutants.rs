@@ -122,6 +122,8 @@ mutants! {
         Test("linear");
     loss_adds_the_warps_too_early: "loss.cu",
         "= value;\n    __syncthreads();" => "= value;", Test("loss");
+    loss_overwrites_the_other_half: "loss.cu",
+        "__syncthreads();  // The next call may write." => "", Test("loss");
     resize_add_score_forgets_every_other_lane: "resize_add_score.cu",
         "offset > 0; offset /= 2) value +=" => "offset > 1; offset /= 2) value +=", Test("resize_add_score");
     score_backward_sums_too_early: "score.cu",

@@ -125,15 +125,26 @@ class Worker {
         while (block_.next_to_start < threads) fresh_fiber()->enter();
         while (block_.live > 0) {
             bool ran = false;
-            for (const unsigned i : block_.order) {
-                Thread& thread = block_.threads[i];
-                if (thread.state != State::running) continue;
-                current_thread = &thread;
-                thread.fiber->enter();
-                ran = true;
+            // A shuffle that its whole warp has reached lets that warp run ahead of the others, to the barrier at least.
+            for (size_t first = 0; first < block_.order.size(); first += WARP_SIZE) {
+                while (run_threads_in_turn(first)) ran = true;
             }
             if (!ran) open_barrier();
         }
+    }
+
+    // Up to a warp's number of threads, from a place in the order; whether one of them could run.
+    bool run_threads_in_turn(size_t first) {
+        const size_t end = std::min<size_t>(first + WARP_SIZE, block_.order.size());
+        bool ran = false;
+        for (size_t turn = first; turn < end; ++turn) {
+            Thread& thread = block_.threads[block_.order[turn]];
+            if (thread.state != State::running) continue;
+            current_thread = &thread;
+            thread.fiber->enter();
+            ran = true;
+        }
+        return ran;
     }
 
     void open_barrier() {
