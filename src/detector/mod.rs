@@ -2,10 +2,12 @@
 
 mod decision;
 mod import;
+mod inspection;
 mod model_file;
 
 pub use decision::{Verdict, region, verdict};
 pub use import::{ImportError, import_head};
+pub use inspection::{Inspected, InspectionTimes, inspect};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
 
 use crate::backbone::FeatureExtractor;
