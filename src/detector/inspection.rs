@@ -30,7 +30,8 @@ pub struct InspectionTimes {
 /// Scores images in batches, in their order, while the loader is already at the next ones.
 ///
 /// A batch is `batch` images; fewer where the loader knows of no more for now: whoever writes one path and waits for its
-/// answer must get it. Unreadable images keep their place in the batch.
+/// answer must get it. Unreadable images keep their place in the batch. An empty batch follows where the loader knows of
+/// no more: a receiver that works beside the detector has then come to the end of the one before.
 ///
 /// # Errors
 /// What the detector or `deliver` fails at ends the inspection.
@@ -58,6 +59,10 @@ pub fn inspect<B: Backend<Scalar = f32>, E: From<ModelError>>(
             times.model += start.elapsed();
             let start = Instant::now();
             deliver(inspected)?;
+            // Nothing more for now: whoever takes the answers says so if that failed, before the next image comes.
+            if loader.is_idle() {
+                deliver(Vec::new())?;
+            }
             times.delivering += start.elapsed();
         }
         if ended {
