@@ -274,6 +274,12 @@ pub trait Backend: Send + Sync {
     /// tensors live in the program's host memory.
     fn memory_held(&self) -> Option<u64>;
 
+    /// Whether the device works while the host goes on: then a second batch is worth submitting before the first one's
+    /// answer is fetched.
+    fn works_beside_host(&self) -> bool {
+        false
+    }
+
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
 
@@ -303,6 +309,11 @@ pub trait Backend: Send + Sync {
         recording: &'r mut Self::Recording,
         work: &mut dyn FnMut() -> Result<Vec<Self::Tensor>>,
     ) -> Result<&'r [Self::Tensor]>;
+
+    /// Whether a recording is as fast as it gets: everything about it is decided.
+    fn is_recorded(&self, _recording: &Self::Recording) -> bool {
+        true
+    }
 
     // --- The frozen backbone ---------------------------------------------------------------------------------
 

@@ -105,7 +105,9 @@ impl fmt::Display for Protocol {
         write!(
             f,
             "; the clock covers one batch (model), one pass over the files (files) or one epoch (train), and stops when \
-             the answers are in host memory, for which the device must have finished; images/s are all images by all \
+             the answers are in host memory, for which the device must have finished; on a GPU the rate of scope model is \
+             of batches of which the next is submitted before the last one's answer is fetched, and the latency of single \
+             ones; images/s are all images by all \
              seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the \
              repeats",
             100.0 * CONFIDENCE

@@ -134,6 +134,10 @@ impl Backend for Cuda {
         Some(self.context.memory.held() as u64)
     }
 
+    fn works_beside_host(&self) -> bool {
+        true
+    }
+
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
         let out = self.context.tensor(tensor.shape(), ElementType::F32)?;
         self.context.staging().upload(bytemuck::must_cast_slice(tensor.data()), out.buffer())?;
@@ -183,6 +187,10 @@ impl Backend for Cuda {
         work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
     ) -> Result<&'r [CudaTensor]> {
         recording::run_recorded(&self.context, recording, work)
+    }
+
+    fn is_recorded(&self, recording: &CudaRecording) -> bool {
+        recording.is_captured() || !self.context.records
     }
 
     fn normalize(&self, images: &CudaImages) -> Result<CudaTensor> {
