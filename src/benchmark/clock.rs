@@ -107,7 +107,8 @@ impl fmt::Display for Protocol {
             "; the clock covers one batch (model), one pass over the files (files) or one epoch (train), and stops when \
              the answers are in host memory, for which the device must have finished; images/s are all images by all \
              seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the \
-             repeats",
+             repeats; TFLOP/s count two for each multiply–accumulate of the network's definition, of which fast \
+             convolutions do fewer",
             100.0 * CONFIDENCE
         )
     }
