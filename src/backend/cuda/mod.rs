@@ -26,6 +26,7 @@ mod normalize;
 pub mod probe;
 mod products;
 mod resize_add_score;
+mod schedule;
 mod score;
 mod staging;
 
@@ -33,10 +34,11 @@ pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
+pub use schedule::CudaSchedule;
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    DeviceTensor, FeatureCacheOptions, Loss, Noise, Result,
+    DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::Tensor;
 use context::Context;
@@ -108,6 +110,7 @@ impl Backend for Cuda {
     type Tensor = CudaTensor;
     type Convolution = CudaConvolution;
     type FeatureCache = CudaFeatureCache;
+    type Schedule = CudaSchedule;
 
     fn description(&self) -> String {
         let probe::Device { ordinal, name, capability: (major, minor), .. } = &self.context.device;
@@ -191,8 +194,25 @@ impl Backend for Cuda {
         cache.finish(&self.context)
     }
 
-    fn gather_rows(&self, cache: &CudaFeatureCache, images: &[u32]) -> Result<CudaTensor> {
-        cache.gather_rows(&self.context, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<CudaSchedule> {
+        CudaSchedule::new(&self.context, images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CudaSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(&self.context, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut CudaSchedule) -> Result<()> {
+        schedule.end_step(&self.context)
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CudaFeatureCache,
+        schedule: &CudaSchedule,
+        images: usize,
+    ) -> Result<CudaTensor> {
+        cache.gather_rows(&self.context, schedule, images)
     }
 
     fn linear(
@@ -216,7 +236,7 @@ impl Backend for Cuda {
         column_sums::column_sums(&self.context, gradient)
     }
 
-    fn add_noise(&self, input: &CudaTensor, noise: Noise) -> Result<CudaTensor> {
+    fn add_noise(&self, input: &CudaTensor, noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
         add_noise::add_noise(&self.context, input, noise)
     }
 
@@ -304,8 +324,8 @@ impl Backend for Cuda {
         loss::loss(&self.context, scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], step: u32) -> Result<()> {
-        adam::adam(&self.context, slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], schedule: &CudaSchedule) -> Result<()> {
+        adam::adam(&self.context, slots, schedule)
     }
 
     fn anomaly_map(
@@ -319,6 +339,10 @@ impl Backend for Cuda {
 
     fn reshape(&self, tensor: CudaTensor, shape: &[usize]) -> CudaTensor {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CudaTensor) -> Result<()> {
+        Ok(tensor.buffer().fill(0)?)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {
