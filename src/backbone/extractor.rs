@@ -141,16 +141,16 @@ impl<B: Backend> FeatureExtractor<B> {
     }
 
     /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
-    pub fn features(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
-        let input = backend.normalize(images, shape)?;
+    pub fn features(&self, backend: &B, images: &B::Images) -> Result<B::Tensor> {
+        let input = backend.normalize(images)?;
         let layers = self.network.forward(backend, &input)?;
         self.aggregate(backend, layers).map(|(_, features)| features)
     }
 
     /// What each level contributes to the features, on its own grid, `[N, Hₗ, Wₗ, Cₗ]…`: all that a head needs which
     /// projects before it resizes.
-    pub fn levels(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Vec<B::Tensor>> {
-        let input = backend.normalize(images, shape)?;
+    pub fn levels(&self, backend: &B, images: &B::Images) -> Result<Vec<B::Tensor>> {
+        let input = backend.normalize(images)?;
         self.levels_of(backend, &self.network.forward(backend, &input)?)
     }
 
@@ -162,8 +162,8 @@ impl<B: Backend> FeatureExtractor<B> {
     }
 
     /// As [`FeatureExtractor::features`], keeping what lies between.
-    pub fn stages(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Stages<B::Tensor>> {
-        let input = backend.normalize(images, shape)?;
+    pub fn stages(&self, backend: &B, images: &B::Images) -> Result<Stages<B::Tensor>> {
+        let input = backend.normalize(images)?;
         let layers = self.network.forward(backend, &input)?;
         let (layers, features) = self.aggregate(backend, layers)?;
         Ok(Stages { input, layers, features })
