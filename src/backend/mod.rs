@@ -351,6 +351,10 @@ pub trait Backend: Send + Sync {
     /// Ends the appending: from here on the cache is only read.
     fn finish_features(&self, cache: &mut Self::FeatureCache) -> Result<()>;
 
+    /// Whether [`Backend::gather_rows`] can be recorded: the device reads the features itself. It does not where they lie in
+    /// a file, from which the host copies them.
+    fn reads_features(&self, cache: &Self::FeatureCache) -> bool;
+
     /// The rows of the `images` images of the schedule's present step, in its order: `[images·rows, C]`.
     fn gather_rows(
         &self,

@@ -68,7 +68,14 @@ impl Checkpoint {
                 return Err(broken(path, format!("tensor {name} of shape {shape:?} is missing")));
             }
         }
-        HeadTrainer::resume(backend, plan, self.progress.position, &self.state).map(Some)
+        let position = self.progress.position;
+        let steps = plan.steps_per_epoch();
+        let before =
+            position.epoch.checked_mul(steps).and_then(|done| done.checked_add(position.step_in_epoch));
+        if position.step_in_epoch >= steps || before != Some(position.step) {
+            return Err(broken(path, format!("{position:?} is no place in this training")));
+        }
+        HeadTrainer::resume(backend, plan, position, &self.state).map(Some)
     }
 }
 

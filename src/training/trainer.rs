@@ -3,7 +3,7 @@
 use super::TrainingError;
 use super::optimizer::Optimizer;
 use crate::backend::{
-    Backend, Epoch, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
+    self, Backend, Epoch, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
 };
 use crate::head::Head;
 use crate::random::philox::{Philox, Stream};
@@ -145,26 +145,40 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
 
     /// Trains to the end, calling `observe` after every step; with the summary when the step ended an epoch.
     ///
-    /// Nothing is read from the device within an epoch: its sums come back once, at its end.
+    /// Nothing is read from the device within an epoch: its sums come back once, at its end. Steps are recorded, those of
+    /// whole batches and the last ones of the epochs each for themselves, unless the host has to copy their features.
     pub fn run(
         &mut self,
         cache: &B::FeatureCache,
         observe: &mut Observer<'_, 'b, B>,
     ) -> Result<(), TrainingError> {
+        let backend = self.backend;
+        let recordable = backend.reads_features(cache);
+        let (mut whole, mut last) = (B::Recording::default(), B::Recording::default());
         while self.position.epoch < self.plan.settings.epochs {
             let order = Philox::new(self.plan.seed, Stream::Shuffle, self.position.epoch)
                 .permutation(self.plan.images.len());
             let order: Vec<u32> = order.into_iter().map(|i| self.plan.images[i as usize]).collect();
             let Position { step, step_in_epoch, .. } = self.position;
             let (first_step, done) = (step - step_in_epoch, step_in_epoch as usize);
-            self.backend.begin_epoch(&mut self.schedule, &Epoch { order: &order, first_step, done })?;
+            backend.begin_epoch(&mut self.schedule, &Epoch { order: &order, first_step, done })?;
             for batch in order.chunks(self.plan.settings.batch).skip(done) {
                 let start = std::time::Instant::now();
-                self.step(cache, batch.len())?;
+                let images = batch.len();
+                if recordable {
+                    let recording = if images == self.plan.settings.batch { &mut whole } else { &mut last };
+                    backend.run_recorded(recording, &mut || {
+                        self.step(cache, images)?;
+                        Ok(Vec::new())
+                    })?;
+                } else {
+                    self.step(cache, images)?;
+                }
+                self.position.step += 1;
                 self.position.step_in_epoch += 1;
-                let last = self.position.step_in_epoch == self.plan.steps_per_epoch();
-                let summary = if last { Some(self.finish_epoch(start)?) } else { None };
-                if !last {
+                let ends = self.position.step_in_epoch == self.plan.steps_per_epoch();
+                let summary = if ends { Some(self.finish_epoch(start)?) } else { None };
+                if !ends {
                     self.position.epoch_seconds += start.elapsed().as_secs_f64();
                 }
                 observe(self, summary.as_ref())?;
@@ -181,11 +195,13 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         std::mem::swap(&mut self.schedule, &mut schedule);
         let result = self.step(cache, images.len());
         std::mem::swap(&mut self.schedule, &mut schedule);
-        result
+        self.position.step += 1;
+        Ok(result?)
     }
 
-    /// The schedule's present step, of `images` images.
-    fn step(&mut self, cache: &B::FeatureCache, images: usize) -> Result<(), TrainingError> {
+    /// The schedule's present step, of `images` images: the same operations on the same memory every time, and nothing of
+    /// the host's.
+    fn step(&mut self, cache: &B::FeatureCache, images: usize) -> backend::Result<()> {
         let settings = &self.plan.settings;
         let (backend, schedule) = (self.backend, &mut self.schedule);
         let noise = Noise { sigma: settings.noise_sigma, seed: self.plan.seed, schedule };
@@ -194,9 +210,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         let gradient = tape.loss(scores, settings.loss, images, &mut self.totals)?;
         let gradients = tape.backward(scores, gradient)?;
         self.optimizer.step(backend, &mut self.head, &gradients, schedule)?;
-        backend.end_step(schedule)?;
-        self.position.step += 1;
-        Ok(())
+        backend.end_step(schedule)
     }
 
     fn finish_epoch(&mut self, last_step: std::time::Instant) -> Result<EpochSummary, TrainingError> {

@@ -238,6 +238,10 @@ impl Backend for Faulty {
         if self.has(Fault::SameStepForEver) { Ok(()) } else { self.cpu.end_step(schedule) }
     }
 
+    fn reads_features(&self, cache: &CpuFeatureCache) -> bool {
+        self.cpu.reads_features(cache)
+    }
+
     fn gather_rows(&self, cache: &CpuFeatureCache, schedule: &CpuSchedule, images: usize) -> Result<T> {
         if !self.has(Fault::SortedImages) {
             return self.cpu.gather_rows(cache, schedule, images);

@@ -224,6 +224,10 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.end_step(schedule)
     }
 
+    fn reads_features(&self, cache: &B::FeatureCache) -> bool {
+        self.inner.reads_features(cache)
+    }
+
     fn gather_rows(
         &self,
         cache: &B::FeatureCache,

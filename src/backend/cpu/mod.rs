@@ -212,6 +212,10 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(())
     }
 
+    fn reads_features(&self, _: &CpuFeatureCache) -> bool {
+        true
+    }
+
     fn gather_rows(
         &self,
         cache: &CpuFeatureCache,

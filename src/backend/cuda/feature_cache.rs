@@ -6,13 +6,14 @@
 use super::context::Context;
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, THREADS, kernels};
-use super::memory::{Buffer, CudaTensor, Element, ElementType, Scratch};
+use super::memory::{Buffer, CudaTensor, Element, ElementType, Memory, Scratch};
 use super::schedule::CudaSchedule;
 use super::staging::Pinned;
 use crate::backend::cpu::CpuFeatureCache;
 use crate::backend::{BackendError, CachePrecision, FeatureCacheOptions, Result};
 use crate::tensor::Tensor;
 use half::f16;
+use std::sync::Arc;
 
 /// Values that one thread of the kernels moves.
 const VALUES_PER_THREAD: u64 = 4;
@@ -31,6 +32,7 @@ pub struct CudaFeatureCache {
     storage: Storage,
     /// The bits of the largest magnitude that half precision cannot hold; zero if there is none.
     overflow: Scratch<u32>,
+    memory: Arc<Memory>,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,8 @@ impl CudaFeatureCache {
         };
         let overflow = context.scratch(1)?;
         overflow.buffer().fill(0)?;
-        Ok(Self { rows, channels, precision: options.precision, filled: 0, capacity, storage, overflow })
+        let (precision, memory) = (options.precision, Arc::clone(&context.memory));
+        Ok(Self { rows, channels, precision, filled: 0, capacity, storage, overflow, memory })
     }
 
     /// Where the features are: `device memory`, `host memory` or `a file`.
@@ -75,6 +78,11 @@ impl CudaFeatureCache {
             Storage::Host(_) => "host memory",
             Storage::File(_) => "a file",
         }
+    }
+
+    /// Whether kernels can read the features.
+    pub(super) fn is_mapped(&self) -> bool {
+        !matches!(self.storage, Storage::File(_))
     }
 
     pub(super) fn append_features(&mut self, context: &Context, features: &CudaTensor) -> Result<()> {
@@ -188,8 +196,8 @@ impl Drop for CudaFeatureCache {
     /// Host memory is given back at once, and kernels may still read it. (Device memory goes back to a list that is
     /// ordered by the stream.)
     fn drop(&mut self) {
-        if let Storage::Host(pinned) = &self.storage {
-            pinned.wait();
+        if let Storage::Host(_) = &self.storage {
+            self.memory.wait();
         }
     }
 }

@@ -245,6 +245,10 @@ impl Backend for Cuda {
         schedule.end_step(&self.context)
     }
 
+    fn reads_features(&self, cache: &CudaFeatureCache) -> bool {
+        cache.is_mapped()
+    }
+
     fn gather_rows(
         &self,
         cache: &CudaFeatureCache,
