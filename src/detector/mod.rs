@@ -2,15 +2,18 @@
 
 mod decision;
 mod import;
+mod inspection;
 mod model_file;
 mod passes;
 
 pub use decision::{Verdict, region, verdict};
 pub use import::{ImportError, import_head};
+pub use inspection::{Inspected, InspectionTimes, inspect};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
 pub use passes::Submitted;
 
 use crate::backbone::FeatureExtractor;
+use crate::backbone::stages::{HEAD, MAP, Watch, unwatched};
 use crate::backbone::weights::StateDict;
 use crate::backend::{Backend, BackendError, DeviceTensor};
 use crate::files::WriteError;
@@ -155,8 +158,8 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
     /// Begins to score u8 RGB images `[N, side, side, 3]`: the device works while the caller prepares the next batch, or
     /// submits it. Passes of a size that recurs are recorded, see [`Backend::run_recorded`].
     pub fn submit(&self, backend: &B, pixels: &[u8]) -> Result<Submitted<B>, ModelError> {
-        let shape = [pixels.len() / (self.side * self.side * 3), self.side, self.side];
-        Ok(self.passes.submit(backend, pixels, shape, |images| self.forward(backend, images))?)
+        let forward = |images: &B::Images| self.forward(backend, images, &mut unwatched);
+        Ok(self.passes.submit(backend, pixels, self.shape(pixels), forward)?)
     }
 
     /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
@@ -164,19 +167,44 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         self.submit(backend, pixels)?.collect(backend)
     }
 
+    /// As [`Detector::score`], never recorded; `watch` hears of every stage: the backbone's, then [`HEAD`] and [`MAP`].
+    pub fn score_watched(
+        &self,
+        backend: &B,
+        pixels: &[u8],
+        watch: &mut Watch<'_>,
+    ) -> Result<Scores<f32>, ModelError> {
+        let images = backend.upload_images(pixels, self.shape(pixels))?;
+        let outputs = self.forward(backend, &images, watch)?;
+        Submitted::of(backend, &outputs)?.collect(backend)
+    }
+
+    /// The shape of a batch.
+    fn shape(&self, pixels: &[u8]) -> [usize; 3] {
+        [pixels.len() / (self.side * self.side * 3), self.side, self.side]
+    }
+
     /// Everything between images and answers: grids `[N, H0, W0]`, maps `[N, side, side]`, maxima `[N]`.
-    fn forward(&self, backend: &B, images: &B::Images) -> crate::backend::Result<[B::Tensor; 3]> {
+    fn forward(
+        &self,
+        backend: &B,
+        images: &B::Images,
+        watch: &mut Watch<'_>,
+    ) -> crate::backend::Result<[B::Tensor; 3]> {
         let scores = match &self.head {
             DetectorHead::Levels(head) => {
-                head.anomaly_scores(backend, self.extractor.levels(backend, images)?)?
+                head.anomaly_scores(backend, self.extractor.levels(backend, images, watch)?)?
             }
             DetectorHead::Features(head) => {
-                let features = self.extractor.features(backend, images)?;
+                let features = self.extractor.features_watched(backend, images, watch)?;
                 let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
                 head.anomaly_scores(backend, &backend.reshape(features, &[n * h * w, channels]))?
             }
         };
-        self.maps.finish(backend, scores)
+        watch(HEAD)?;
+        let scores = self.maps.finish(backend, scores)?;
+        watch(MAP)?;
+        Ok(scores)
     }
 
     /// Takes the detector apart to use its extractor again.

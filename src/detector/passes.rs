@@ -57,11 +57,16 @@ impl<B: Backend> Passes<B> {
         recent.truncate(MOST_PASSES);
         let Pass { images, recording, .. } = &mut recent[0];
         let outputs = backend.run_recorded(recording, &mut || Ok(forward(images)?.into()))?;
-        Ok(Submitted { results: backend.begin_download(&outputs.iter().collect::<Vec<_>>())? })
+        Submitted::of(backend, outputs)
     }
 }
 
 impl<B: Backend> Submitted<B> {
+    /// Begins to fetch the outputs of a pass.
+    pub(super) fn of(backend: &B, outputs: &[B::Tensor]) -> Result<Self> {
+        Ok(Self { results: backend.begin_download(&outputs.iter().collect::<Vec<_>>())? })
+    }
+
     /// Waits for the answer.
     ///
     /// # Errors
