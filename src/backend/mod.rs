@@ -77,7 +77,7 @@ impl ConvolutionWeights {
 }
 
 /// The sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvolutionGeometry {
     /// Output channels O.
     pub outputs: usize,
@@ -259,6 +259,11 @@ pub trait Backend: Send + Sync {
 
     /// The device in words, for reports.
     fn description(&self) -> String;
+
+    /// Whoever makes the device choose the fastest of several ways to compute the same, where there is a choice.
+    fn tuner(&self) -> Option<cuda::Tuner<'_>> {
+        None
+    }
 
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;

@@ -1,11 +1,13 @@
 //! One device, opened: its streams, its memory, its kernels and its matrix products.
 
+use super::convolutions::Convolutions;
 use super::error::{CudaError, Doing};
 use super::memory::{CudaTensor, ElementType, Memory, Scratch};
 use super::modules::Modules;
 use super::probe::{self, Device};
 use super::products::Products;
 use super::staging::Staging;
+use super::tuning::Tuning;
 use super::{CudaOptions, Precision};
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,8 @@ pub(super) struct Context {
     pub(super) memory: Arc<Memory>,
     pub(super) modules: Modules,
     pub(super) products: Products,
+    pub(super) convolutions: Convolutions,
+    pub(super) tuning: Tuning,
     staging: Mutex<Staging>,
     pub(super) cuda: Arc<CudaContext>,
 }
@@ -48,7 +52,19 @@ impl Context {
         let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
-        Ok(Self { device, precision, feature_memory, compute, memory, modules, products, staging, cuda })
+        Ok(Self {
+            device,
+            precision,
+            feature_memory,
+            compute,
+            memory,
+            modules,
+            products,
+            convolutions: Convolutions::default(),
+            tuning: Tuning::default(),
+            staging,
+            cuda,
+        })
     }
 
     /// Makes the device's context the one this thread talks to.

@@ -1,10 +1,12 @@
 //! `conv2d`: convolution as matrix products.
 //!
-//! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one gathers its patches
-//! (im2col) a bounded tile of output positions at a time and multiplies the tile. Bias, residual and ReLU are part of
-//! the product, or one pass over its result where cuBLASLt does not offer that.
+//! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one is computed in one of
+//! several ways ([`Implementation`]): by gathering its patches (im2col) a bounded tile of output positions at a time and
+//! multiplying the tile. Bias, residual and ReLU are part of the product, or one pass over its result where cuBLASLt
+//! does not offer that.
 
 use super::context::Context;
+use super::convolutions::{Implementation, Shape, tile_rows};
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
 use super::memory::{CudaTensor, Element, ElementType, by_element};
@@ -13,11 +15,6 @@ use crate::backend::{ConvolutionGeometry, ConvolutionWeights, DeviceTensor, Resu
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Bytes of gathered patches held at a time: enough rows for a product to fill the device, few enough for the product
-/// to find most of them in its second-level cache.
-const TILE_BYTES: usize = 32 << 20;
-/// Products are cut into blocks of 128 rows: a tile of whole ones leaves none half empty.
-const TILE_ROWS: usize = 128;
 /// The row of a patch is filled up with zeros to a multiple of this many elements: sixteen bytes of either type.
 const COLUMNS: usize = 8;
 /// Neighbouring rows of a thread of `im2col` and of `im2col_scalar`: `PACKET_ROWS` and `SCALAR_ROWS` of
@@ -123,47 +120,103 @@ fn run<T: Element>(
     residual: Option<&CudaTensor>,
     relu: bool,
 ) -> Result<CudaTensor> {
-    let CudaConvolution { geometry, weight, bias } = convolution;
+    let geometry = convolution.geometry;
     let [n, h, w, channels] = input.axes();
     assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
     let (out_h, out_w) = geometry.output_size(h, w);
-    let ([outputs, columns], rows) = (weight.axes(), n * out_h * out_w);
-    let mut out = context.tensor(&[n, out_h, out_w, outputs], T::TYPE)?;
+    let mut out = context.tensor(&[n, out_h, out_w, geometry.outputs], T::TYPE)?;
     if let Some(residual) = residual {
         assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
     }
-
-    // Rows [first, first + count) of the output from those of the patch matrix.
-    let mut multiply = |patches: In<'_, T>, first: usize, count: usize| {
-        let epilogue = Epilogue {
-            bias: Some(bias.read()),
-            residual: residual.map(|residual| residual.read().from(first * outputs)),
-            relu,
-        };
-        let left = Matrix::new(patches, count, columns);
-        let right = Matrix::new(weight.read(), outputs, columns).transposed();
-        let out = out.write().from(first * outputs).first(count * outputs);
-        context.products.multiply(context, Product { left, right, out, epilogue })
+    let mut call: Call<'_, T> = Call {
+        context,
+        input: input.read(),
+        patches: patches(input, &geometry, convolution.weight.axes::<2>()[1]),
+        convolution,
+        residual: residual.map(CudaTensor::read),
+        relu,
+        out: &mut out,
     };
-
-    if is_pointwise(geometry) {
-        multiply(input.read(), 0, rows)?;
+    if is_pointwise(&geometry) {
+        call.product()?;
     } else {
-        let sizes = patches(input, geometry, columns);
-        let tile_rows = tile_rows(columns * size_of::<T>()).min(rows);
-        let mut tile = context.scratch::<T>(tile_rows * columns)?;
-        for first in (0..rows).step_by(tile_rows.max(1)) {
-            let count = tile_rows.min(rows - first);
-            im2col(context, input.read::<T>(), tile.write(), sizes, first..first + count)?;
-            multiply(tile.read(), first, count)?;
-        }
+        let shape =
+            Shape { geometry, element: T::TYPE, input: [n, h, w], residual: residual.is_some(), relu };
+        let row_bytes = call.columns() * size_of::<T>();
+        let implementation =
+            context.convolutions.implementation(context, &shape, row_bytes, &mut |way| call.run(way))?;
+        call.run(implementation)?;
     }
     Ok(out)
 }
 
-/// The rows of a tile whose rows have `bytes` bytes.
-fn tile_rows(bytes: usize) -> usize {
-    (TILE_BYTES / bytes / TILE_ROWS).max(1) * TILE_ROWS
+/// A convolution and its operands.
+#[derive(Debug)]
+struct Call<'a, T> {
+    context: &'a Context,
+    input: In<'a, T>,
+    patches: Patches,
+    convolution: &'a CudaConvolution,
+    residual: Option<In<'a, T>>,
+    relu: bool,
+    out: &'a mut CudaTensor,
+}
+
+impl<T: Element> Call<'_, T> {
+    /// Elements of a row of the patch matrix.
+    fn columns(&self) -> usize {
+        self.patches.columns as usize
+    }
+
+    /// Rows of the patch matrix and of the result.
+    fn rows(&self) -> usize {
+        self.out.len() / self.convolution.geometry.outputs
+    }
+
+    /// Enqueues the whole.
+    fn run(&mut self, implementation: Implementation) -> std::result::Result<(), CudaError> {
+        match implementation {
+            Implementation::Im2col { tile_bytes } => self.im2col(tile_bytes),
+        }
+    }
+
+    /// The whole as one product: the patches are the pixels.
+    fn product(&mut self) -> std::result::Result<(), CudaError> {
+        self.multiply(self.input, 0, self.rows())
+    }
+
+    fn im2col(&mut self, tile_bytes: usize) -> std::result::Result<(), CudaError> {
+        let rows = self.rows();
+        let tile_rows = tile_rows(tile_bytes, self.columns() * size_of::<T>()).min(rows);
+        let mut tile = self.context.scratch::<T>(tile_rows * self.columns())?;
+        for first in (0..rows).step_by(tile_rows.max(1)) {
+            let count = tile_rows.min(rows - first);
+            im2col(self.context, self.input, tile.write(), self.patches, first..first + count)?;
+            self.multiply(tile.read(), first, count)?;
+        }
+        Ok(())
+    }
+
+    /// Rows [first, first + count) of the output from those of the patch matrix.
+    fn multiply(
+        &mut self,
+        patches: In<'_, T>,
+        first: usize,
+        count: usize,
+    ) -> std::result::Result<(), CudaError> {
+        let CudaConvolution { geometry: ConvolutionGeometry { outputs, .. }, weight, bias } =
+            self.convolution;
+        let (outputs, columns) = (*outputs, self.columns());
+        let epilogue = Epilogue {
+            bias: Some(bias.read()),
+            residual: self.residual.map(|residual| residual.from(first * outputs)),
+            relu: self.relu,
+        };
+        let left = Matrix::new(patches, count, columns);
+        let right = Matrix::new(weight.read(), outputs, columns).transposed();
+        let out = self.out.write().from(first * outputs).first(count * outputs);
+        self.context.products.multiply(self.context, Product { left, right, out, epilogue })
+    }
 }
 
 fn patches(input: &CudaTensor, geometry: &ConvolutionGeometry, columns: usize) -> Patches {
@@ -231,18 +284,4 @@ pub(super) fn epilogue<T: Element>(
     assert!(residual.pointer() == 0 || residual.len() >= out.len(), "a residual for every result");
     kernels::Conv2dEpilogue { out, bias, residual, count, columns: columns as u32, relu: u32::from(relu) }
         .launch(context, Grid::threads(count.div_ceil(T::PACKET as u64)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tile_is_bounded_and_of_whole_blocks() {
-        for bytes in [16, 304, 2304, 9216, 18432, TILE_BYTES] {
-            let rows = tile_rows(bytes);
-            assert!(rows.is_multiple_of(TILE_ROWS));
-            assert!(rows * bytes <= TILE_BYTES || rows == TILE_ROWS, "{bytes}");
-        }
-    }
 }
