@@ -6,6 +6,7 @@ use super::backbone::load_detector;
 use super::console::{Console, print};
 use super::device::{self, Device};
 use super::evaluation::{color_scale, save_picture};
+use super::plans::PlansArgs;
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader, LoaderOptions, list_images};
 use crate::detector::{Detection, Detector, ModelMetadata, Verdict, region, verdict};
@@ -57,6 +58,15 @@ pub(super) struct PredictArgs {
     weights: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
+}
+
+impl PredictArgs {
+    /// Images that pass the network together.
+    fn most<B: Backend<Scalar = f32>>(&self, detector: &Detector<B>) -> usize {
+        usize::from(self.batch).min(detector.images_per_pass())
+    }
 }
 
 /// One line of output.
@@ -117,8 +127,10 @@ fn run_on<B: Backend<Scalar = f32>>(
     let mut options = LoaderOptions::new(model.metadata.settings.features.preprocess);
     options.keep_original = args.overlays.is_some();
     options.exif = model.metadata.exif();
-    let loader = if args.paths == [PathBuf::from("-")] {
-        Loader::streaming(stdin_paths(args.null), options)?
+    let most = args.most(&detector);
+    // Of a stream any number may have arrived: one image, where whoever writes it waits for its line, or as many as fit.
+    let (loader, batches) = if args.paths == [PathBuf::from("-")] {
+        (Loader::streaming(stdin_paths(args.null), options)?, [1, most])
     } else {
         let mut paths = Vec::new();
         for path in &args.paths {
@@ -130,13 +142,15 @@ fn run_on<B: Backend<Scalar = f32>>(
         if paths.is_empty() {
             bail!("there are no images in the given folders; PNG, JPEG, BMP and TIFF files are read");
         }
-        Loader::new(paths, options)?
+        let batches = [most.min(paths.len()), paths.len() % most];
+        (Loader::new(paths, options)?, batches)
     };
     for folder in args.overlays.iter().chain(&args.maps) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!("cannot make the folder {}; choose a writable place", folder.display())
         })?;
     }
+    args.plans.settle(backend, &detector, &model, &args.model, &batches, console)?;
     Prediction { args, model: &model.metadata, console, counts: Counts::default() }
         .execute(backend, &detector, loader)
 }
@@ -189,7 +203,7 @@ impl Prediction<'_> {
     ) -> anyhow::Result<Outcome> {
         let start = std::time::Instant::now();
         // A batch keeps unreadable images too, so that lines come in the order of the input.
-        let most = usize::from(self.args.batch).min(detector.images_per_pass());
+        let most = self.args.most(detector);
         let mut batch: Vec<LoadedImage> = Vec::with_capacity(most);
         while let Some(loaded) = loader.next() {
             if let (Err(error), true) = (&loaded.result, self.args.strict) {
