@@ -336,7 +336,7 @@ fn json(path: &Path) -> Value {
 }
 
 /// The batch sizes for whose first convolution a table has a plan.
-fn batches(table: &Value) -> Vec<usize> {
+fn batches_in(table: &Value) -> Vec<usize> {
     let choices = table["choices"].as_object().unwrap();
     let has = |batch: &usize| {
         choices.keys().any(|key| key.starts_with(&format!("convolution f32 {batch}x64x64x3 ")))
@@ -367,7 +367,7 @@ fn simulated_plans_beside_a_model() {
     assert_eq!([&origin["precision"], &origin["program"]], ["f32", env!("CARGO_PKG_VERSION")]);
     let choices = table["choices"].as_object().unwrap();
     // Of the one batch there is.
-    assert_eq!(batches(&table), [3]);
+    assert_eq!(batches_in(&table), [3]);
 
     // Once is once, whatever would be the fastest now.
     let bytes = std::fs::read(trained.kept()).unwrap();
@@ -379,7 +379,7 @@ fn simulated_plans_beside_a_model() {
     let (_, said) = lines(&trained.run(&format!("{PREDICT} --batch 2"), &[]));
     assert!(!said.contains("choosing") && said.contains("timed "), "{said}");
     let grown = json(&trained.kept());
-    assert_eq!(batches(&grown), [1, 2, 3]);
+    assert_eq!(batches_in(&grown), [1, 2, 3]);
     assert!(choices.iter().all(|(key, choice)| grown["choices"][key] == *choice));
 
     // Another library's table, or another precision's, is made anew.
@@ -422,7 +422,7 @@ fn simulated_plans_beside_a_model() {
     let test = "test --device cuda --model run/fabric/model.safetensors --data data --output tested";
     lines(&trained.run(test, &[]));
     let table = json(&trained.kept());
-    assert_eq!(batches(&table), [6]);
+    assert_eq!(batches_in(&table), [6]);
 }
 
 #[test]
