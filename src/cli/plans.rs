@@ -41,7 +41,7 @@ impl PlansArgs {
     }
 
     /// Settles how a detector computes batches of these sizes, before the first image: one pass of each. Other sizes
-    /// take the first way that cuBLASLt offers.
+    /// take the first way that is offered. What was timed is kept beside the model's file, if there is one.
     ///
     /// # Errors
     /// [`Environment`] for pinned plans of another device; what is wrong with their file.
@@ -50,12 +50,12 @@ impl PlansArgs {
         backend: &B,
         detector: &Detector<B>,
         model: &Model,
-        path: &Path,
+        path: Option<&Path>,
         batches: &[usize],
         console: &Console,
     ) -> anyhow::Result<()> {
         let side = model.metadata.settings.features.preprocess.crop as usize;
-        self.settle_with(backend, Some(path), console, || {
+        self.settle_with(backend, path, console, || {
             for (index, &batch) in batches.iter().enumerate() {
                 if batch > 0 && !batches[..index].contains(&batch) {
                     detector.score(backend, &noise(batch * side * side * 3))?;
@@ -65,11 +65,7 @@ impl PlansArgs {
         })
     }
 
-    /// As [`PlansArgs::settle`], of whatever `passes` computes; kept beside `model`, if there is one.
-    ///
-    /// # Errors
-    /// As there, and those of `passes`.
-    pub(super) fn settle_with<B: Backend>(
+    fn settle_with<B: Backend>(
         &self,
         backend: &B,
         model: Option<&Path>,

@@ -150,7 +150,7 @@ fn run_on<B: Backend<Scalar = f32>>(
             format!("cannot make the folder {}; choose a writable place", folder.display())
         })?;
     }
-    args.plans.settle(backend, &detector, &model, &args.model, &batches, console)?;
+    args.plans.settle(backend, &detector, &model, Some(&args.model), &batches, console)?;
     Prediction { args, model: &model.metadata, console, counts: Counts::default() }
         .execute(backend, &detector, loader)
 }

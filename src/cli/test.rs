@@ -123,7 +123,7 @@ fn run_on<B: Backend<Scalar = f32>>(
         category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
         let (pass, images) = (detector.images_per_pass(), category.test.len());
         let batches = [pass.min(images), images % pass];
-        args.plans.settle(backend, &detector, &model, path, &batches, console)?;
+        args.plans.settle(backend, &detector, &model, Some(path), &batches, console)?;
         let evaluation = Evaluation {
             folder: &folder,
             category,

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use simplenet::backend::cpu::Cpu;
-use simplenet::backend::cuda::{Cuda, Plans, Precision, Tuned};
+use simplenet::backend::cuda::{Cuda, CudaConvolution, CudaRecording, CudaTensor, Plans, Precision, Tuned};
 use simplenet::backend::{AggregationMode, Backend, ConvolutionWeights};
 use simplenet::tensor::{Tensor, relative_error};
 use std::path::{Path, PathBuf};
@@ -204,6 +204,79 @@ fn refusals() {
             assert!(first[0] == out[0]);
         }
         assert_eq!(asked(simulator).0, times, "questions for the time");
+    }
+}
+
+/// A recorded work that meets a choice for the first time while it is captured: nothing can be timed then, and the first
+/// way is taken.
+#[test]
+fn nothing_is_timed_in_a_capture() {
+    if let Some(output) = play_test("plans::capture", &[("CUSIM_FASTEST_ALGORITHM", "2")]) {
+        succeeds(&output);
+    }
+}
+
+#[test]
+fn capture() {
+    if !is_child() {
+        return;
+    }
+    let simulator = simulator().unwrap();
+    let work = Work::new();
+    let open = || simulated(FORWARD, Precision::F32).unwrap();
+
+    // Chosen in the first, ordinary run, and the same from the capture on.
+    let cuda = open();
+    let recorded = Recorded::new(&cuda, &work);
+    let untuned = recorded.run(&mut CudaRecording::default());
+    let mut recording = CudaRecording::default();
+    let tuner = cuda.tuner().unwrap();
+    tuner.begin(None, true);
+    let first = recorded.run(&mut recording);
+    assert!(tuner.finish().unwrap().measured > 0 && first != untuned);
+    let before = asked(simulator);
+    for _ in 0..4 {
+        assert!(recorded.run(&mut recording) == first);
+    }
+    assert!(recording.is_captured());
+    assert_eq!(asked(simulator), before);
+
+    // Forgotten just before the capture.
+    let cuda = open();
+    let recorded = Recorded::new(&cuda, &work);
+    let mut recording = CudaRecording::default();
+    recorded.run(&mut recording);
+    recorded.run(&mut recording);
+    let tuner = cuda.tuner().unwrap();
+    tuner.begin(None, true);
+    assert!(recorded.run(&mut recording) == untuned && recording.is_captured());
+    let tuned = tuner.finish().unwrap();
+    assert!(tuned.measured == 0 && tuned.missing > 0 && tuned.plans.choices.is_empty());
+    assert_eq!(asked(simulator).0, before.0, "questions for the time");
+}
+
+/// [`Work`] with its operands in place, as recordings want it.
+struct Recorded<'a> {
+    cuda: &'a Cuda,
+    tensors: [CudaTensor; 4],
+    convolution: CudaConvolution,
+}
+
+impl<'a> Recorded<'a> {
+    fn new(cuda: &'a Cuda, work: &Work) -> Self {
+        let tensors = [&work.input, &work.weight, &work.image, &work.residual];
+        let tensors = tensors.map(|tensor| cuda.upload(tensor).unwrap());
+        Self { cuda, tensors, convolution: cuda.convolution(&work.convolution).unwrap() }
+    }
+
+    fn run(&self, recording: &mut CudaRecording) -> Vec<Tensor<f32>> {
+        let [input, weight, image, residual] = &self.tensors;
+        let mut work = || {
+            let convolved = self.cuda.conv2d(image, &self.convolution, Some(residual), true)?;
+            Ok(vec![self.cuda.linear(input, weight, None)?, convolved])
+        };
+        let outputs = self.cuda.run_recorded(recording, &mut work).unwrap();
+        outputs.iter().map(|tensor| self.cuda.download(tensor).unwrap()).collect()
     }
 }
 

@@ -152,7 +152,7 @@ impl Products {
             Some(workspace) => workspace.pointer(),
             None => state.workspace.insert(context.memory.buffer(WORKSPACE)?).pointer(),
         };
-        let operands = Operands { pointers, bias, workspace, stream: context.compute.cu_stream().cast() };
+        let operands = Operands { pointers, bias, workspace, stream: context.memory.stream().cast() };
         if self.run(context, &mut state, shape, operands)? {
             return Ok(());
         }

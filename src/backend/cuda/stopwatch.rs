@@ -8,7 +8,7 @@
 use super::context::Context;
 use super::error::{CudaError, Doing};
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
-use cudarc::driver::{CudaContext, result};
+use cudarc::driver::{CudaContext, CudaEvent, result};
 use std::sync::Arc;
 
 /// Runs before the first sample: modules are loaded, and whatever the work itself has to choose is chosen.
@@ -54,9 +54,9 @@ impl Stopwatch {
             if let Some(sweep) = &self.sweep {
                 sweep.fill(context)?;
             }
-            start.record(&context.compute).doing("recording an event")?;
+            record(&start, context)?;
             work()?;
-            end.record(&context.compute).doing("recording an event")?;
+            record(&end, context)?;
             samples.push((start, end));
         }
         let mut fastest = f64::INFINITY;
@@ -67,6 +67,12 @@ impl Stopwatch {
         // Events count in steps of half a microsecond: more digits than nanoseconds would mean nothing.
         Ok((fastest * 1e3).round() / 1e3)
     }
+}
+
+fn record(event: &CudaEvent, context: &Context) -> Result<(), CudaError> {
+    context.bind()?;
+    // SAFETY: both are alive, and of one context.
+    unsafe { result::event::record(event.cu_event(), context.memory.stream()) }.doing("recording an event")
 }
 
 /// Memory that is written to drive everything else out of the cache; not from the list of free buffers, which would
@@ -94,7 +100,7 @@ impl Sweep {
 
     fn fill(&self, context: &Context) -> Result<(), CudaError> {
         // SAFETY: the range is this value's, which outlives the work: freeing it waits for the device.
-        unsafe { result::memset_d8_async(self.pointer, 0, self.bytes, context.compute.cu_stream()) }
+        unsafe { result::memset_d8_async(self.pointer, 0, self.bytes, context.memory.stream()) }
             .doing("filling memory")
     }
 }

@@ -3,8 +3,9 @@
 //! Left alone, a device takes the first way that is offered for everything: no clock decides, and trainings repeat bit
 //! for bit. Between [`Tuner::begin`] and [`Tuner::finish`] every choice that comes up is looked up in a table of plans
 //! and, where that knows nothing, measured ([`Stopwatch`]). Afterwards the table still answers for what comes up later,
-//! but nothing is measured any more. While a stream is captured into a graph nothing can be measured either: what is
-//! met there first is decided as it is afterwards.
+//! but nothing is measured any more. While work is captured into a graph nothing can be measured either: what comes up
+//! there for the first time is decided as it is afterwards. (A recording runs ordinarily before it is captured, and
+//! leaves nothing for that moment.)
 //!
 //! Whoever has a choice to make ([`Candidates`]) keeps its outcome under a hashed key: names in words are made when a
 //! choice comes up for the first time, never in a steady state.
@@ -14,6 +15,7 @@ use super::error::{CudaError, Doing};
 use super::plans::{Choice, Origin, Plans};
 use super::probe;
 use super::stopwatch::Stopwatch;
+use cudarc::driver::result;
 use cudarc::driver::sys::CUstreamCaptureStatus;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,8 +101,11 @@ impl Tuning {
         if phase == Phase::First {
             return Ok(subject.ways(1)?.into_iter().next());
         }
-        let capture = context.compute.capture_status().doing("asking for its capture")?;
-        if capture != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+        context.bind()?;
+        // SAFETY: the stream is alive: it is the device's own, or that of a recording under way.
+        let capture = unsafe { result::stream::is_capturing(context.memory.stream()) };
+        if capture.doing("asking whether it records")? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE
+        {
             phase = Phase::Known;
         }
         let key = subject.key();
