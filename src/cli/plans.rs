@@ -157,12 +157,11 @@ fn keep(
             "there was no memory to clear the GPU's cache between measurements: they favour what fits it",
         );
     }
-    if let (Some(path), true) = (path, known.as_ref() != Some(&plans)) {
-        if let Err(error) = plans.write(path) {
-            console.warn(format_args!(
-                "{error}; the plans serve this run only, and the next one times them again (--plans off times nothing)"
-            ));
-        }
+    let Some(path) = path.filter(|_| known.as_ref() != Some(&plans)) else { return Ok(()) };
+    if let Err(error) = plans.write(path) {
+        console.warn(format_args!(
+            "{error}; the plans serve this run only, and the next one times them again (--plans off times nothing)"
+        ));
     }
     Ok(())
 }

@@ -144,3 +144,17 @@ fn names_need_not_be_utf_8() {
     let piped = Ran::of(command.write_stdin(out.path().join(name).into_os_string().into_vec())).succeeds();
     assert_eq!(piped.lines()[0]["score"], listed[0]["score"]);
 }
+
+/// On the CPU nothing is timed, whatever `--plans` says, and no table appears.
+#[test]
+fn plans_are_a_matter_of_the_gpu() {
+    let world = World::trained();
+    let predict = format!("{PREDICT} --device cpu data/weave/test/blot");
+    let plain = world.run(&predict).succeeds();
+    for plans in ["off", "absent.json"] {
+        let ran = world.run(&format!("{predict} --plans {plans} -v")).succeeds();
+        assert_eq!(ran.stdout, plain.stdout);
+        assert!(ran.stderr.contains("--plans does nothing here"), "{}", ran.stderr);
+    }
+    assert!(!world.path("run/weave/model.plans.json").exists());
+}

@@ -408,12 +408,12 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The batch sizes for whose first convolution a table has a plan.
+/// The batch sizes for whose first convolution's product a table has a plan.
 fn batches_in(table: &Value) -> Vec<usize> {
     let choices = table["choices"].as_object().unwrap();
-    let has = |batch: &usize| {
-        choices.keys().any(|key| key.starts_with(&format!("convolution f32 {batch}x64x64x3 ")))
-    };
+    // 32 × 32 positions of 7 × 7 × 3 values, filled up to whole packets.
+    let first = |batch: usize| format!("product f32 {}x32x152,", batch * 32 * 32);
+    let has = |batch: &usize| choices.keys().any(|key| key.starts_with(&first(*batch)));
     (1..=16).filter(has).collect()
 }
 
@@ -540,6 +540,21 @@ fn simulated_plans_that_are_pinned() {
         let said = stderr(&refused);
         assert!(refused.status.code() == Some(2) && said.contains(reason) && said.contains(file), "{said}");
     }
+}
+
+/// `bench` measures what was chosen: kept beside a model, for its own batch sizes, and for the run where there is none.
+#[test]
+fn simulated_plans_of_a_benchmark() {
+    let Some(trained) = Trained::new() else { return };
+    let bench = "bench --device cuda --batch 2,1 --repeats 5 --warmups 1 --json";
+    let (_, said) = lines(&trained.run(&format!("{bench} --model run/fabric/model.safetensors"), &[]));
+    assert!(said.contains("kept in") && said.contains("timed "), "{said}");
+    assert_eq!(batches_in(&json(&trained.kept())), [1, 2]);
+    let small = "--backbone resnet18_slim --weights embedded --size 64";
+    let (_, said) = lines(&trained.run(&format!("{bench} {small}"), &[]));
+    assert!(said.contains("for this run") && said.contains("timed "), "{said}");
+    let (_, said) = lines(&trained.run(&format!("{bench} {small} --plans off"), &[]));
+    assert!(!said.contains("choosing") && !said.contains("timed "), "{said}");
 }
 
 /// On a real device: what was chosen serves again, and gives the same bits.

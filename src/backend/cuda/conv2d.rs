@@ -6,7 +6,7 @@
 //! does not offer that.
 
 use super::context::Context;
-use super::convolutions::{Implementation, Shape, tile_rows};
+use super::convolutions::{Implementation, Shape, is_pointwise, tile_rows};
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
 use super::memory::{CudaTensor, Element, ElementType, by_element};
@@ -14,6 +14,7 @@ use super::products::{Epilogue, Matrix, Product};
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights, DeviceTensor, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::ops::Range;
 
 /// The row of a patch is filled up with zeros to a multiple of this many elements: sixteen bytes of either type.
 const COLUMNS: usize = 8;
@@ -48,11 +49,6 @@ pub struct CudaConvolution {
     weight: CudaTensor,
     /// `[O]`.
     bias: CudaTensor,
-}
-
-/// Whether the patches of a convolution are the pixels of its input.
-fn is_pointwise(geometry: &ConvolutionGeometry) -> bool {
-    geometry.kernel == (1, 1) && geometry.stride == 1 && geometry.padding == 0
 }
 
 /// Lays out weights and copies them to the device.
@@ -101,7 +97,11 @@ pub(super) fn conv2d(
     let half_residual = residual.map(converted).transpose()?.flatten();
     let input = half_input.as_ref().unwrap_or(input);
     let residual = half_residual.as_ref().or(residual);
-    by_element!(element, T => run::<T>(context, input, convolution, residual, relu))
+    let call = Call { context, input, convolution, residual, relu };
+    let (shape, row_bytes) = (call.shape(), call.columns() * element.bytes());
+    let mut run = |way| call.run(way).map(drop);
+    let implementation = context.convolutions.implementation(context, &shape, row_bytes, &mut run)?;
+    Ok(call.run(implementation)?)
 }
 
 /// The elements rounded to half precision.
@@ -113,108 +113,91 @@ fn to_half(context: &Context, input: &CudaTensor) -> Result<CudaTensor> {
     Ok(out)
 }
 
-fn run<T: Element>(
-    context: &Context,
-    input: &CudaTensor,
-    convolution: &CudaConvolution,
-    residual: Option<&CudaTensor>,
-    relu: bool,
-) -> Result<CudaTensor> {
-    let geometry = convolution.geometry;
-    let [n, h, w, channels] = input.axes();
-    assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
-    let (out_h, out_w) = geometry.output_size(h, w);
-    let mut out = context.tensor(&[n, out_h, out_w, geometry.outputs], T::TYPE)?;
-    if let Some(residual) = residual {
-        assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
-    }
-    let mut call: Call<'_, T> = Call {
-        context,
-        input: input.read(),
-        patches: patches(input, &geometry, convolution.weight.axes::<2>()[1]),
-        convolution,
-        residual: residual.map(CudaTensor::read),
-        relu,
-        out: &mut out,
-    };
-    if is_pointwise(&geometry) {
-        call.product()?;
-    } else {
-        let shape =
-            Shape { geometry, element: T::TYPE, input: [n, h, w], residual: residual.is_some(), relu };
-        let row_bytes = call.columns() * size_of::<T>();
-        let implementation =
-            context.convolutions.implementation(context, &shape, row_bytes, &mut |way| call.run(way))?;
-        call.run(implementation)?;
-    }
-    Ok(out)
-}
-
-/// A convolution and its operands.
+/// A convolution and its operands, all of one element type.
 #[derive(Debug)]
-struct Call<'a, T> {
+struct Call<'a> {
     context: &'a Context,
-    input: In<'a, T>,
-    patches: Patches,
+    input: &'a CudaTensor,
     convolution: &'a CudaConvolution,
-    residual: Option<In<'a, T>>,
+    residual: Option<&'a CudaTensor>,
     relu: bool,
-    out: &'a mut CudaTensor,
 }
 
-impl<T: Element> Call<'_, T> {
+impl Call<'_> {
+    fn shape(&self) -> Shape {
+        let geometry = self.convolution.geometry;
+        let [n, h, w, channels] = self.input.axes();
+        assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
+        let element = self.convolution.weight.element();
+        Shape { geometry, element, input: [n, h, w], residual: self.residual.is_some(), relu: self.relu }
+    }
+
     /// Elements of a row of the patch matrix.
     fn columns(&self) -> usize {
-        self.patches.columns as usize
-    }
-
-    /// Rows of the patch matrix and of the result.
-    fn rows(&self) -> usize {
-        self.out.len() / self.convolution.geometry.outputs
+        self.convolution.weight.axes::<2>()[1]
     }
 
     /// Enqueues the whole.
-    fn run(&mut self, implementation: Implementation) -> std::result::Result<(), CudaError> {
+    fn run(&self, implementation: Implementation) -> std::result::Result<CudaTensor, CudaError> {
         match implementation {
-            Implementation::Im2col { tile_bytes } => self.im2col(tile_bytes),
+            Implementation::Product => by_element!(self.input.element(), T => self.product::<T>()),
+            Implementation::Im2col { tile_bytes } => {
+                by_element!(self.input.element(), T => self.im2col::<T>(tile_bytes))
+            }
         }
     }
 
-    /// The whole as one product: the patches are the pixels.
-    fn product(&mut self) -> std::result::Result<(), CudaError> {
-        self.multiply(self.input, 0, self.rows())
+    /// `[N, H', W', O]`, to be written.
+    fn output(&self) -> std::result::Result<CudaTensor, CudaError> {
+        let geometry = self.convolution.geometry;
+        let [n, h, w, _] = self.input.axes();
+        let (out_h, out_w) = geometry.output_size(h, w);
+        let out = self.context.tensor(&[n, out_h, out_w, geometry.outputs], self.input.element())?;
+        if let Some(residual) = self.residual {
+            assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
+        }
+        Ok(out)
     }
 
-    fn im2col(&mut self, tile_bytes: usize) -> std::result::Result<(), CudaError> {
-        let rows = self.rows();
-        let tile_rows = tile_rows(tile_bytes, self.columns() * size_of::<T>()).min(rows);
-        let mut tile = self.context.scratch::<T>(tile_rows * self.columns())?;
+    /// One product: the patches are the pixels.
+    fn product<T: Element>(&self) -> std::result::Result<CudaTensor, CudaError> {
+        let mut out = self.output()?;
+        self.multiply::<T>(self.input.read(), &mut out, 0..self.shape().rows())?;
+        Ok(out)
+    }
+
+    /// A product a tile of gathered patches.
+    fn im2col<T: Element>(&self, tile_bytes: usize) -> std::result::Result<CudaTensor, CudaError> {
+        let mut out = self.output()?;
+        let (rows, columns) = (self.shape().rows(), self.columns());
+        let sizes = patches(self.input, &self.convolution.geometry, columns);
+        let tile_rows = tile_rows(tile_bytes, columns * size_of::<T>()).min(rows);
+        let mut tile = self.context.scratch::<T>(tile_rows * columns)?;
         for first in (0..rows).step_by(tile_rows.max(1)) {
-            let count = tile_rows.min(rows - first);
-            im2col(self.context, self.input, tile.write(), self.patches, first..first + count)?;
-            self.multiply(tile.read(), first, count)?;
+            let rows = first..rows.min(first + tile_rows);
+            im2col(self.context, self.input.read::<T>(), tile.write(), sizes, rows.clone())?;
+            self.multiply(tile.read(), &mut out, rows)?;
         }
-        Ok(())
+        Ok(out)
     }
 
-    /// Rows [first, first + count) of the output from those of the patch matrix.
-    fn multiply(
-        &mut self,
+    /// These rows of the output, from those of the patch matrix.
+    fn multiply<T: Element>(
+        &self,
         patches: In<'_, T>,
-        first: usize,
-        count: usize,
+        out: &mut CudaTensor,
+        rows: Range<usize>,
     ) -> std::result::Result<(), CudaError> {
-        let CudaConvolution { geometry: ConvolutionGeometry { outputs, .. }, weight, bias } =
-            self.convolution;
-        let (outputs, columns) = (*outputs, self.columns());
+        let CudaConvolution { geometry, weight, bias } = self.convolution;
+        let (outputs, columns) = (geometry.outputs, self.columns());
         let epilogue = Epilogue {
             bias: Some(bias.read()),
-            residual: self.residual.map(|residual| residual.from(first * outputs)),
+            residual: self.residual.map(|residual| residual.read().from(rows.start * outputs)),
             relu: self.relu,
         };
-        let left = Matrix::new(patches, count, columns);
+        let left = Matrix::new(patches, rows.len(), columns);
         let right = Matrix::new(weight.read(), outputs, columns).transposed();
-        let out = self.out.write().from(first * outputs).first(count * outputs);
+        let out = out.write().from(rows.start * outputs).first(rows.len() * outputs);
         self.context.products.multiply(self.context, Product { left, right, out, epilogue })
     }
 }
@@ -246,7 +229,7 @@ fn im2col<T: Element>(
     input: In<'_, T>,
     patches: Out<'_, T>,
     sizes: Patches,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
 ) -> std::result::Result<(), CudaError> {
     let count = rows.len();
     assert!(patches.len() >= count * sizes.columns as usize, "room for {count} rows");

@@ -22,6 +22,8 @@ const TILE_ROWS: usize = 128;
 /// One way to compute a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Implementation {
+    /// One product, where the patches are the pixels.
+    Product,
     /// Patches gathered and multiplied in tiles of about so many bytes.
     Im2col { tile_bytes: usize },
 }
@@ -29,8 +31,10 @@ pub(super) enum Implementation {
 impl Implementation {
     /// As tables of plans name it.
     fn name(self) -> String {
-        let Implementation::Im2col { tile_bytes } = self;
-        format!("im2col in tiles of {tile_bytes} bytes")
+        match self {
+            Implementation::Product => "one product".to_owned(),
+            Implementation::Im2col { tile_bytes } => format!("im2col in tiles of {tile_bytes} bytes"),
+        }
     }
 }
 
@@ -60,7 +64,7 @@ impl Shape {
     }
 
     /// Output positions of all images: the rows of the patch matrix.
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         let [n, h, w] = self.input;
         let (out_h, out_w) = self.geometry.output_size(h, w);
         n * out_h * out_w
@@ -68,9 +72,17 @@ impl Shape {
 
     /// The ways to compute it on a device with such a cache, the one first that is taken where nothing is measured.
     fn implementations(&self, row_bytes: usize, l2_cache: usize) -> Vec<Implementation> {
+        if is_pointwise(&self.geometry) {
+            return vec![Implementation::Product];
+        }
         let tiles = im2col_tiles(row_bytes, self.rows(), l2_cache);
         tiles.into_iter().map(|tile_bytes| Implementation::Im2col { tile_bytes }).collect()
     }
+}
+
+/// Whether the patches of a convolution are the pixels of its input.
+pub(super) fn is_pointwise(geometry: &ConvolutionGeometry) -> bool {
+    geometry.kernel == (1, 1) && geometry.stride == 1 && geometry.padding == 0
 }
 
 /// The implementations that were chosen.
@@ -103,14 +115,19 @@ impl Convolutions {
             return Ok(known);
         }
         let ways = shape.implementations(row_bytes, context.device.l2_cache);
-        let mut subject = Subject { shape, ways, run };
-        let Some(implementation) = context.tuning.choose(context, &mut subject)? else {
-            unreachable!("im2col serves every convolution")
+        let implementation = if let [only] = ways[..] {
+            // Nothing to be chosen, and nothing for a table.
+            only
+        } else {
+            let Some(chosen) = context.tuning.choose(context, &mut Subject { shape, ways, run })? else {
+                unreachable!("im2col serves every convolution")
+            };
+            if context.tuning.is_measuring() {
+                // What only the slower candidates multiplied is not part of the plan.
+                context.products.forget();
+            }
+            chosen
         };
-        if context.tuning.is_measuring() {
-            // What only the slower candidates multiplied is not part of the plan.
-            context.products.forget();
-        }
         self.chosen().insert(*shape, implementation);
         Ok(implementation)
     }
