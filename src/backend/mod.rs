@@ -79,7 +79,7 @@ impl ConvolutionWeights {
 }
 
 /// The sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvolutionGeometry {
     /// Output channels O.
     pub outputs: usize,
@@ -282,6 +282,11 @@ pub trait Backend: Send + Sync {
     /// answer is fetched.
     fn works_beside_host(&self) -> bool {
         false
+    }
+
+    /// Whoever makes the device choose the fastest of several ways to compute the same, where there is a choice.
+    fn tuner(&self) -> Option<cuda::Tuner<'_>> {
+        None
     }
 
     /// Copies a host tensor to the device.

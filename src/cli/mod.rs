@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod evaluation;
 mod import;
+mod plans;
 mod predict;
 mod run_folder;
 mod run_report;

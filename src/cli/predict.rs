@@ -6,6 +6,7 @@ use super::args::DeviceArgs;
 use super::backbone::load_detector;
 use super::console::Console;
 use super::device::{self, Device};
+use super::plans::PlansArgs;
 use crate::backend::Backend;
 use crate::data::{Loader, LoaderOptions, list_images};
 use crate::detector::{Detector, InspectionTimes, ModelError, inspect};
@@ -54,6 +55,8 @@ pub(super) struct PredictArgs {
     weights: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
 }
 
 /// Runs the verb.
@@ -94,8 +97,9 @@ fn run_on<B: Backend<Scalar = f32>>(
     options.keep_original = args.overlays.is_some();
     options.exif = model.metadata.exif();
     let options = options.ahead_of_batches(batch);
-    let loader = if args.paths == [PathBuf::from("-")] {
-        Loader::streaming(stdin_paths(args.null), options)?
+    // Of a stream any number may have arrived: one image, where whoever writes it waits for its line, or as many as fit.
+    let (loader, batches) = if args.paths == [PathBuf::from("-")] {
+        (Loader::streaming(stdin_paths(args.null), options)?, [1, batch])
     } else {
         let mut paths = Vec::new();
         for path in &args.paths {
@@ -107,13 +111,16 @@ fn run_on<B: Backend<Scalar = f32>>(
         if paths.is_empty() {
             bail!("there are no images in the given folders; PNG, JPEG, BMP and TIFF files are read");
         }
-        Loader::new(paths, options)?
+        let batches = [batch.min(paths.len()), paths.len() % batch];
+        (Loader::new(paths, options)?, batches)
     };
     for folder in args.overlays.iter().chain(&args.maps) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!("cannot make the folder {}; choose a writable place", folder.display())
         })?;
     }
+    args.plans.settle(backend, &detector, &model, Some(&args.model), &batches, console)?;
+    detector.prepare(backend, batches[0])?;
     let answers = Answers { args, model: &model.metadata, console };
     Prediction { answers, console }.execute(backend, &detector, loader, batch)
 }

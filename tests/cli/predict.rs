@@ -185,3 +185,17 @@ fn order_is_kept_while_pictures_are_written() {
     assert_eq!(column(&strict.lines(), "path"), expected[..17]);
     assert!(strict.stderr.contains("17.png"), "{}", strict.stderr);
 }
+
+/// On the CPU nothing is timed, whatever `--plans` says, and no table appears.
+#[test]
+fn plans_are_a_matter_of_the_gpu() {
+    let world = World::trained();
+    let predict = format!("{PREDICT} --device cpu data/weave/test/blot");
+    let plain = world.run(&predict).succeeds();
+    for plans in ["off", "absent.json"] {
+        let ran = world.run(&format!("{predict} --plans {plans} -v")).succeeds();
+        assert_eq!(ran.stdout, plain.stdout);
+        assert!(ran.stderr.contains("--plans does nothing here"), "{}", ran.stderr);
+    }
+    assert!(!world.path("run/weave/model.plans.json").exists());
+}

@@ -15,6 +15,7 @@ mod feature_cache;
 mod half;
 mod images;
 mod networks;
+mod plans;
 mod program;
 mod ranking;
 mod recording;

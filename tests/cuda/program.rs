@@ -11,15 +11,15 @@ use crate::device::{real, simulator};
 use simplenet::backend::cuda::Precision;
 
 /// Where the driver and cuBLASLt are, if not where the system has them.
-type Libraries = Option<PathBuf>;
+pub(crate) type Libraries = Option<PathBuf>;
 
 /// Settings under which an epoch takes milliseconds, also where a GPU is simulated.
-const SETTINGS: &str = "--data data --backbone resnet18_slim --size 64 --hidden 32 --epochs 40";
+pub(crate) const SETTINGS: &str = "--data data --backbone resnet18_slim --size 64 --hidden 32 --epochs 40";
 
 /// What the tests train on and look at: a piece of the demo set.
 const IMAGES: [(&str, usize); 3] = [("train/good", 8), ("test/good", 3), ("test/cut", 3)];
 
-fn simulated() -> Option<Libraries> {
+pub(crate) fn simulated() -> Option<Libraries> {
     Some(Some(simulator()?.folder().to_owned()))
 }
 
@@ -58,7 +58,7 @@ fn gpu_benchmark_by_the_program() {
 }
 
 /// A folder with the images, in which the program runs.
-fn world() -> tempfile::TempDir {
+pub(crate) fn world() -> tempfile::TempDir {
     let world = tempfile::tempdir().unwrap();
     let demo_set = tempfile::tempdir().unwrap();
     demo::write(demo_set.path()).unwrap();
@@ -81,7 +81,7 @@ fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_simplenet").into(), PathBuf::from)
 }
 
-fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
+pub(crate) fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
     let mut command = Command::new(program());
     command.args(arguments.split_whitespace()).current_dir(world);
     command
@@ -93,7 +93,7 @@ fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
     command
 }
 
-fn succeeds(mut command: Command) -> Output {
+pub(crate) fn succeeds(mut command: Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
     output

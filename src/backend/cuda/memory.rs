@@ -32,6 +32,13 @@ impl ElementType {
             ElementType::F16 => 2,
         }
     }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ElementType::F32 => "f32",
+            ElementType::F16 => "f16",
+        }
+    }
 }
 
 /// An element type that kernels are instantiated for.

@@ -2,7 +2,7 @@
 //!
 //! One context, one compute stream on which everything runs in order, one copy stream for images, joined by events.
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
-//! the algorithm that was first chosen for it.
+//! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
 mod adam;
 mod add_noise;
@@ -13,6 +13,8 @@ mod batch_norm;
 mod column_sums;
 mod context;
 mod conv2d;
+mod convolutions;
+mod cublaslt;
 mod error;
 mod feature_cache;
 mod images;
@@ -24,6 +26,7 @@ mod max_pool2d;
 mod memory;
 mod modules;
 mod normalize;
+mod plans;
 pub mod probe;
 mod products;
 mod recording;
@@ -32,15 +35,19 @@ mod results;
 mod schedule;
 mod score;
 mod staging;
+mod stopwatch;
+mod tuning;
 
 pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
 pub use normalize::CudaImages;
+pub use plans::{Choice, Origin, Plans, PlansError};
 pub use recording::CudaRecording;
 pub use results::CudaResults;
 pub use schedule::CudaSchedule;
+pub use tuning::{Tuned, Tuner};
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
@@ -127,6 +134,10 @@ impl Backend for Cuda {
         let probe::Device { ordinal, name, capability: (major, minor), .. } = &self.context.device;
         let precision = self.context.precision.name();
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
+    }
+
+    fn tuner(&self) -> Option<Tuner<'_>> {
+        Some(Tuner::new(&self.context))
     }
 
     fn synchronize(&self) -> Result<()> {
