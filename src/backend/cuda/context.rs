@@ -6,7 +6,8 @@ use super::modules::Modules;
 use super::probe::{self, Device};
 use super::products::Products;
 use super::staging::Staging;
-use super::{CudaOptions, Precision};
+use super::{Convolutions, CudaOptions, Precision};
+use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Context {
     pub(super) device: Device,
     pub(super) precision: Precision,
+    pub(super) convolutions: Convolutions,
+    /// How many blocks the device runs at once, at least.
+    pub(super) multiprocessors: usize,
     /// Bytes that cached features may take, where a limit was set.
     pub(super) feature_memory: Option<usize>,
     /// All kernels and products run here, one after the other.
@@ -28,7 +32,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
-        let CudaOptions { ordinal, precision, feature_memory, poison_memory } = options;
+        let CudaOptions { ordinal, precision, convolutions, feature_memory, poison_memory } = options;
         let devices = probe::devices()?;
         let count = devices.len();
         let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
@@ -39,6 +43,9 @@ impl Context {
             return Err(CudaError::NoSuchPrecision { device: device.name, precision: "tf32" });
         }
         let cuda = CudaContext::new(ordinal).doing("opening it")?;
+        let multiprocessors = cuda
+            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .doing("counting its multiprocessors")? as usize;
         // SAFETY: cudarc's own slices are not used. Buffers are ordered by the one compute stream; the copy stream
         // has explicit events.
         unsafe { cuda.disable_event_tracking() };
@@ -48,7 +55,19 @@ impl Context {
         let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
-        Ok(Self { device, precision, feature_memory, compute, memory, modules, products, staging, cuda })
+        Ok(Self {
+            device,
+            precision,
+            convolutions,
+            multiprocessors,
+            feature_memory,
+            compute,
+            memory,
+            modules,
+            products,
+            staging,
+            cuda,
+        })
     }
 
     /// Makes the device's context the one this thread talks to.

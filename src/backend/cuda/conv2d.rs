@@ -5,6 +5,7 @@
 //! the product, or one pass over its result where cuBLASLt does not offer that.
 
 use super::context::Context;
+use super::conv2d_implicit;
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
 use super::memory::{CudaTensor, Element, ElementType, by_element};
@@ -46,11 +47,11 @@ const _: () = assert!(size_of::<Patches>() == 40, "Patches of kernels/conv2d.cu"
 /// Convolution weights on the device, in the backbone's element type.
 #[derive(Debug)]
 pub struct CudaConvolution {
-    geometry: ConvolutionGeometry,
+    pub(super) geometry: ConvolutionGeometry,
     /// `[O, K]`: `(kh, kw, I)` flattened, and zeros up to a multiple of [`COLUMNS`] where patches are gathered.
-    weight: CudaTensor,
+    pub(super) weight: CudaTensor,
     /// `[O]`.
-    bias: CudaTensor,
+    pub(super) bias: CudaTensor,
 }
 
 /// Whether the patches of a convolution are the pixels of its input.
@@ -104,6 +105,9 @@ pub(super) fn conv2d(
     let half_residual = residual.map(converted).transpose()?.flatten();
     let input = half_input.as_ref().unwrap_or(input);
     let residual = half_residual.as_ref().or(residual);
+    if conv2d_implicit::serves(context, convolution)? {
+        return conv2d_implicit::conv2d_implicit(context, input, convolution, residual, relu);
+    }
     by_element!(element, T => run::<T>(context, input, convolution, residual, relu))
 }
 

@@ -12,6 +12,7 @@ mod batch_norm;
 mod column_sums;
 mod context;
 mod conv2d;
+mod conv2d_implicit;
 mod error;
 mod feature_cache;
 mod images;
@@ -67,6 +68,15 @@ impl Precision {
     }
 }
 
+/// What serves the convolutions of half-precision tensors; all others go by [`Convolutions::Im2col`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Convolutions {
+    /// Patches gathered in memory, and cuBLASLt's products.
+    Im2col,
+    /// One kernel that gathers and multiplies, where it serves the convolution and the device.
+    ImplicitGemm,
+}
+
 /// Which device to open, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct CudaOptions {
@@ -74,6 +84,8 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// Its arithmetic.
     pub precision: Precision,
+    /// Its convolutions.
+    pub convolutions: Convolutions,
     /// Bytes of device memory that cached features may take. Default: what is free, but for a reserve.
     pub feature_memory: Option<usize>,
     /// Fill every buffer with NaN before it is used, so that an element nobody wrote shows: for tests.
@@ -83,7 +95,8 @@ pub struct CudaOptions {
 impl CudaOptions {
     /// Device `ordinal` as a user wants it.
     pub fn new(ordinal: usize, precision: Precision) -> Self {
-        Self { ordinal, precision, feature_memory: None, poison_memory: false }
+        let convolutions = Convolutions::Im2col;
+        Self { ordinal, precision, convolutions, feature_memory: None, poison_memory: false }
     }
 }
 

@@ -1,0 +1,324 @@
+#include "tensor_core.cuh"
+
+// conv2d_implicit: conv2d of halves as one kernel (an implicit GEMM), out = relu(patches·Wᵀ + bias + residual),
+// `[N, H, W, I] → [N, H', W', O]`, sums in float. The patch matrix `[M, K]` of conv2d.cu, M = N·H'·W' and K = kh·kw·I,
+// exists nowhere: the rows of it that a block multiplies are gathered from the input to shared memory. From compute
+// capability 8.0 on, for I a multiple of eight; conv2d.cu is its plain twin.
+//
+// A block computes a tile of out in steps of 32 columns of K. Of a step it copies BLOCK_M rows of patches and BLOCK_N
+// rows of W asynchronously, padding as zeros, several steps ahead of the one its warps multiply. Where I is a multiple
+// of 32 the steps go through all taps of 32 channels and then to the next 32: neighbouring taps read the same pixels, so
+// that all but the first find them in the first-level cache. Every sum has one order, whatever the tile; only the number
+// of parts, where K is cut (conv2d_implicit_part), changes bits.
+//
+// What it moves: out, the residual, and in each block its pixels once and BLOCK_N·K weights, these from the second-level
+// cache, in which W stays. The im2col path writes and reads M·K halves more.
+//
+// wide_resnet50_2 at 224 px, a 3×3 convolution of stride 1, batch 64, 59 GFLOP each in all three layers; predicted for
+// an H100 with 600 TFLOP/s of mma.sync and 3.35 TB/s, nothing measured:
+//
+//                 M        O    K     input + out   patches   this      patches written alone
+//     layer1      200,704  128  1152  103 MB        462 MB    99 µs     138 µs, and a product's 99 µs behind it
+//     layer2      50,176   256  2304   51 MB        231 MB    99 µs      69 µs
+//     layer3      12,544   512  4608   26 MB        116 MB    99 µs      35 µs
+//
+// Their arithmetic intensity, 570 to 2300 FLOP a byte of memory, is beyond the 180 at which an H100 becomes bound by
+// arithmetic. The tighter roof is the second-level cache: a block of 128×128 in layer3 reads 1.2 MB of weights and about
+// 0.2 MB of pixels for 151 MFLOP, 110 FLOP a byte, which at about 5.5 TB/s allows 600 TFLOP/s. Shared memory gives a warp
+// 8 KB of fragments for 131 kFLOP: with 128 bytes a cycle, 64 of the about 51 cycles that an SM needs for four such warps'
+// quarter, so tiles of a warp are as large as registers allow.
+//
+// The stem (I = 3, K = 147) stays with im2col: with pixels filled up to eight channels K is 392, 2.6 times the arithmetic
+// (67 µs instead of 25 a batch of 64), and a pass over the input on top, for 244 MB of patches (73 µs).
+
+// --- Sizes ---------------------------------------------------------------------------------------------------------
+
+// The sizes of a convolution, by value.
+struct Convolution {
+    unsigned rows;  // M
+    unsigned h, w, channels;
+    unsigned kernel_h, kernel_w;
+    unsigned out_h, out_w;
+    unsigned stride, padding;
+    unsigned outputs;  // O
+};
+static_assert(sizeof(Convolution) == 44, "Convolution of src/backend/cuda/conv2d_implicit.rs");
+
+constexpr unsigned BLOCK_THREADS = 128;
+// Columns of K in a step, in chunks of sixteen bytes, which lie in one pixel.
+constexpr unsigned STEP = 32;
+constexpr unsigned CHUNK = PACKET<__half>;
+constexpr unsigned CHUNKS = STEP / CHUNK;
+// Rows of which the block's threads copy a chunk each, at a time.
+constexpr unsigned PASS_ROWS = BLOCK_THREADS / CHUNKS;
+// What a block has without asking for more. It is used up: two blocks a multiprocessor fit those of 8.6 and 8.9, too.
+constexpr unsigned SHARED_BYTES = 48 << 10;
+
+// Where a chunk of a row lies in a stage, in halves. A row is half as long as the banks are wide, so that two rows fill
+// them; exchanging the chunks of every other pair makes any eight rows of the same chunk lie in different banks.
+__device__ __forceinline__ unsigned place(unsigned row, unsigned chunk) {
+    return row * STEP + (chunk ^ (row / 2 % CHUNKS)) * CHUNK;
+}
+
+// The tile of a block, and that of a warp in it.
+template <unsigned BLOCK_M_, unsigned BLOCK_N_, unsigned WARP_M_, unsigned WARP_N_> struct Tile {
+    static constexpr unsigned BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, WARP_M = WARP_M_, WARP_N = WARP_N_;
+    static constexpr unsigned STAGE_HALVES = (BLOCK_M + BLOCK_N) * STEP;
+    static constexpr unsigned STAGES = SHARED_BYTES / sizeof(__half) / STAGE_HALVES;
+    // Products of 16×8 in a warp's tile.
+    static constexpr unsigned PRODUCTS_M = WARP_M / 16, PRODUCTS_N = WARP_N / 8;
+    static_assert(BLOCK_M / WARP_M * (BLOCK_N / WARP_N) * WARP == BLOCK_THREADS, "a tile of the block for each warp");
+    static_assert(STAGES >= 3, "copies run ahead of the products");
+};
+
+// A warp's sums, as mma_m16n8k16 spreads them over its lanes.
+template <class T> using Sums = float[T::PRODUCTS_M][T::PRODUCTS_N][4];
+
+// --- Copies --------------------------------------------------------------------------------------------------------
+
+// What a thread copies of every step: the same chunk of every PASS_ROWS-th row of patches and of weights.
+template <class T> class Copies {
+  public:
+    // From step `first_step` on, for the block whose tile begins at `first_row` and `first_output`.
+    __device__ __forceinline__ Copies(const __half* input, const __half* weight, const Convolution& sizes,
+                                      unsigned first_row, unsigned first_output, unsigned first_step)
+        : input_(input), sizes_(sizes) {
+        const unsigned row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+        place_ = place(row, chunk);
+        const unsigned area = sizes.out_h * sizes.out_w;
+#pragma unroll
+        for (unsigned i = 0; i < ROWS_M; ++i) {
+            const unsigned m = first_row + row + i * PASS_ROWS;
+            const unsigned image = m / area, out_y = m % area / sizes.out_w, out_x = m % sizes.out_w;
+            // Left of the image and above it, unsigned numbers are large; so are all of a row beyond the last.
+            left_[i] = out_x * sizes.stride - sizes.padding;
+            top_[i] = m < sizes.rows ? out_y * sizes.stride - sizes.padding : 1u << 31;
+            pixel_[i] = u64(image) * sizes.h * sizes.w;
+        }
+        output_ = first_output + row;
+        patch_ = u64(sizes.kernel_h) * sizes.kernel_w * sizes.channels;
+        weight_ = weight + (output_ < sizes.outputs ? output_ * patch_ : 0);
+
+        if (sizes.channels % STEP == 0) {
+            const unsigned taps = sizes.kernel_h * sizes.kernel_w;
+            channel_ = first_step / taps * STEP + chunk * CHUNK;
+            ky_ = first_step % taps / sizes.kernel_w;
+            kx_ = first_step % sizes.kernel_w;
+        } else {
+            const unsigned column = first_step * STEP + chunk * CHUNK;
+            channel_ = column % sizes.channels;
+            ky_ = column / sizes.channels / sizes.kernel_w;
+            kx_ = column / sizes.channels % sizes.kernel_w;
+        }
+    }
+
+    // Begins the copies of the next step.
+    __device__ __forceinline__ void begin(__half* stage) {
+        const bool within = channel_ < sizes_.channels && ky_ < sizes_.kernel_h;
+#pragma unroll
+        for (unsigned i = 0; i < ROWS_M; ++i) {
+            const unsigned y = top_[i] + ky_, x = left_[i] + kx_;
+            const bool inside = within && y < sizes_.h && x < sizes_.w;
+            const u64 from = (pixel_[i] + u64(y) * sizes_.w + x) * sizes_.channels + channel_;
+            copy_async_16_cached(stage + place_ + i * PASS_ROWS * STEP, input_ + (inside ? from : 0), inside);
+        }
+        const unsigned column = (ky_ * sizes_.kernel_w + kx_) * sizes_.channels + channel_;
+#pragma unroll
+        for (unsigned i = 0; i < ROWS_N; ++i) {
+            const bool inside = within && output_ + i * PASS_ROWS < sizes_.outputs;
+            const u64 from = i * PASS_ROWS * patch_ + column;
+            copy_async_16(stage + T::BLOCK_M * STEP + place_ + i * PASS_ROWS * STEP, weight_ + (inside ? from : 0), inside);
+        }
+        advance();
+    }
+
+  private:
+    static constexpr unsigned ROWS_M = T::BLOCK_M / PASS_ROWS, ROWS_N = T::BLOCK_N / PASS_ROWS;
+    // The swizzle repeats within a pass, so that the same chunk has the same place in each.
+    static_assert(PASS_ROWS % (2 * CHUNKS) == 0);
+
+    __device__ __forceinline__ void advance() {
+        if (sizes_.channels % STEP == 0) {
+            if (++kx_ == sizes_.kernel_w) {
+                kx_ = 0;
+                if (++ky_ == sizes_.kernel_h) {
+                    ky_ = 0;
+                    channel_ += STEP;
+                }
+            }
+            return;
+        }
+        channel_ += STEP;
+        while (channel_ >= sizes_.channels) {
+            channel_ -= sizes_.channels;
+            if (++kx_ == sizes_.kernel_w) {
+                kx_ = 0;
+                ++ky_;
+            }
+        }
+    }
+
+    const __half* input_;
+    const __half* weight_;
+    const Convolution& sizes_;
+    u64 pixel_[ROWS_M];
+    u64 patch_;
+    unsigned top_[ROWS_M], left_[ROWS_M];
+    unsigned output_;
+    unsigned channel_, ky_, kx_;
+    unsigned place_;
+};
+
+// --- Products ------------------------------------------------------------------------------------------------------
+
+// sums += patches·Wᵀ of one stage, for the warp whose tile begins at `first_m` and `first_n`.
+template <class T>
+__device__ __forceinline__ void multiply(Sums<T>& sums, const __half* stage, unsigned first_m, unsigned first_n) {
+    const unsigned lane = threadIdx.x % WARP;
+    const __half* weights = stage + T::BLOCK_M * STEP;
+#pragma unroll
+    for (unsigned half = 0; half < STEP / 16; ++half) {
+        unsigned a[T::PRODUCTS_M][4];
+        unsigned b[T::PRODUCTS_N / 2][4];
+        // Rows 0 to 7, rows 8 to 15, and both again eight columns on: the order of a's registers.
+#pragma unroll
+        for (unsigned i = 0; i < T::PRODUCTS_M; ++i) {
+            ldmatrix_x4(a[i], stage + place(first_m + 16 * i + lane % 16, 2 * half + lane / 16));
+        }
+        // Eight outputs, the same eight columns on, and both of the next eight outputs: b of two products.
+#pragma unroll
+        for (unsigned j = 0; j < T::PRODUCTS_N / 2; ++j) {
+            const unsigned output = first_n + 16 * j + lane / 16 * 8 + lane % 8;
+            ldmatrix_x4(b[j], weights + place(output, 2 * half + lane / 8 % 2));
+        }
+#pragma unroll
+        for (unsigned i = 0; i < T::PRODUCTS_M; ++i) {
+#pragma unroll
+            for (unsigned j = 0; j < T::PRODUCTS_N; ++j) {
+                mma_m16n8k16(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+}
+
+// The sums over `steps` steps, while the copies of later steps are under way.
+template <class T>
+__device__ __forceinline__ void accumulate(Sums<T>& sums, Copies<T>& copies, __half* stages, unsigned steps,
+                                           unsigned first_m, unsigned first_n) {
+#pragma unroll
+    for (unsigned step = 0; step < T::STAGES - 1; ++step) {
+        if (step < steps) copies.begin(stages + step * T::STAGE_HALVES);
+        commit_copies();
+    }
+    unsigned read = 0, written = T::STAGES - 1;
+    for (unsigned step = 0; step < steps; ++step) {
+        wait_for_copies<T::STAGES - 2>();
+        __syncthreads();  // The stage is there for all, and what is overwritten below has been read by all.
+        if (step + T::STAGES - 1 < steps) copies.begin(stages + written * T::STAGE_HALVES);
+        commit_copies();
+        multiply<T>(sums, stages + read * T::STAGE_HALVES, first_m, first_n);
+        read = read + 1 == T::STAGES ? 0 : read + 1;
+        written = written + 1 == T::STAGES ? 0 : written + 1;
+    }
+    __syncthreads();  // The last stages have been read: their memory is free.
+}
+
+// --- Results -------------------------------------------------------------------------------------------------------
+
+// out = relu(sums + bias + residual), sixteen rows at a time: they pass through shared memory of the warp's own, so that
+// a lane has eight neighbouring results.
+template <class T>
+__device__ __forceinline__ void write_results(const Sums<T>& sums, float* lines, const __half* bias,
+                                              const __half* residual, __half* out, const Convolution& sizes,
+                                              unsigned first_row, unsigned first_output, bool relu) {
+    // Eight more than a line has: the rows that one access writes lie in different banks.
+    constexpr unsigned LINE = T::WARP_N + 8;
+    constexpr unsigned PACKETS = T::WARP_N / CHUNK;
+    static_assert(BLOCK_THREADS / WARP * 16 * LINE * sizeof(float) <= SHARED_BYTES, "room for each warp's lines");
+    const unsigned lane = threadIdx.x % WARP, group = lane / 4, pair = 2 * (lane % 4);
+    lines += threadIdx.x / WARP * 16 * LINE;
+#pragma unroll
+    for (unsigned i = 0; i < T::PRODUCTS_M; ++i) {
+#pragma unroll
+        for (unsigned j = 0; j < T::PRODUCTS_N; ++j) {
+            float* to = lines + group * LINE + 8 * j + pair;
+            store(to, Packet<float, 2>{sums[i][j][0], sums[i][j][1]});
+            store(to + 8 * LINE, Packet<float, 2>{sums[i][j][2], sums[i][j][3]});
+        }
+        __syncwarp();
+#pragma unroll
+        for (unsigned packet = lane; packet < 16 * PACKETS; packet += WARP) {
+            const unsigned line = packet / PACKETS, column = packet % PACKETS * CHUNK;
+            const unsigned row = first_row + 16 * i + line, output = first_output + column;
+            if (row >= sizes.rows || output >= sizes.outputs) continue;
+            const u64 at = u64(row) * sizes.outputs + output;
+            const unsigned count = sizes.outputs - output;
+            const Packet<__half, CHUNK> added = load_part<CHUNK>(bias + output, count);
+            Packet<__half, CHUNK> kept = {};
+            if (residual != nullptr) kept = load_part<CHUNK>(residual + at, count);
+            Packet<__half, CHUNK> results;
+#pragma unroll
+            for (unsigned k = 0; k < CHUNK; ++k) {
+                const float value = lines[line * LINE + column + k] + to_float(added.value[k]) + to_float(kept.value[k]);
+                // A NaN is not below zero: a broken input must not come out as features of zero.
+                results.value[k] = from_float<__half>(relu && value < 0.0f ? 0.0f : value);
+            }
+            store_part<CHUNK>(out + at, results, count);
+        }
+        __syncwarp();  // The next sixteen rows may be written.
+    }
+}
+
+// A block of conv2d_implicit. Blocks go through the outputs of the same rows first: those share the input's pixels.
+template <class T>
+__device__ __forceinline__ void conv2d_implicit(const __half* input, const __half* weight, const __half* bias,
+                                                const __half* residual, __half* out, const Convolution& sizes,
+                                                bool relu) {
+#if HAS_TENSOR_CORE_PIPELINE
+    DYNAMIC_SHARED(__half, shared);
+    const unsigned blocks_n = (sizes.outputs + T::BLOCK_N - 1) / T::BLOCK_N;
+    const unsigned first_row = blockIdx.x / blocks_n * T::BLOCK_M, first_output = blockIdx.x % blocks_n * T::BLOCK_N;
+    const unsigned warp = threadIdx.x / WARP;
+    const unsigned first_m = warp % (T::BLOCK_M / T::WARP_M) * T::WARP_M;
+    const unsigned first_n = warp / (T::BLOCK_M / T::WARP_M) * T::WARP_N;
+    const unsigned steps = (sizes.kernel_h * sizes.kernel_w * sizes.channels + STEP - 1) / STEP;
+
+    Sums<T> sums = {};
+    Copies<T> copies(input, weight, sizes, first_row, first_output, 0);
+    accumulate<T>(sums, copies, shared, steps, first_m, first_n);
+    write_results<T>(sums, reinterpret_cast<float*>(shared), bias, residual, out, sizes, first_row + first_m,
+                     first_output + first_n, relu);
+#else
+    __trap();  // The launcher takes im2col on such devices.
+#endif
+}
+
+// Large grids: the most arithmetic a byte. Blocks: ⌈rows/128⌉·⌈outputs/128⌉ of 128 threads and 48 KiB.
+extern "C" __global__ void __launch_bounds__(128) conv2d_implicit_128x128(const __half* __restrict__ input,
+                                                                          const __half* __restrict__ weight,
+                                                                          const __half* __restrict__ bias,
+                                                                          const __half* __restrict__ residual,
+                                                                          __half* __restrict__ out, Convolution sizes,
+                                                                          unsigned relu) {
+    conv2d_implicit<Tile<128, 128, 64, 64>>(input, weight, bias, residual, out, sizes, relu != 0);
+}
+
+// Up to 64 outputs. Blocks: ⌈rows/128⌉·⌈outputs/64⌉ of 128 threads and 48 KiB.
+extern "C" __global__ void __launch_bounds__(128) conv2d_implicit_128x64(const __half* __restrict__ input,
+                                                                         const __half* __restrict__ weight,
+                                                                         const __half* __restrict__ bias,
+                                                                         const __half* __restrict__ residual,
+                                                                         __half* __restrict__ out, Convolution sizes,
+                                                                         unsigned relu) {
+    conv2d_implicit<Tile<128, 64, 64, 32>>(input, weight, bias, residual, out, sizes, relu != 0);
+}
+
+// Grids that larger tiles leave too small. Blocks: ⌈rows/64⌉·⌈outputs/64⌉ of 128 threads and 48 KiB.
+extern "C" __global__ void __launch_bounds__(128) conv2d_implicit_64x64(const __half* __restrict__ input,
+                                                                        const __half* __restrict__ weight,
+                                                                        const __half* __restrict__ bias,
+                                                                        const __half* __restrict__ residual,
+                                                                        __half* __restrict__ out, Convolution sizes,
+                                                                        unsigned relu) {
+    conv2d_implicit<Tile<64, 64, 32, 32>>(input, weight, bias, residual, out, sizes, relu != 0);
+}

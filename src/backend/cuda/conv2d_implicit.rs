@@ -1,0 +1,191 @@
+//! `conv2d` of half-precision tensors in one kernel, without a patch matrix in memory (an implicit GEMM).
+
+use super::Convolutions;
+use super::context::Context;
+use super::conv2d::CudaConvolution;
+use super::error::CudaError;
+use super::launch::{Grid, In, Kernel, kernels};
+use super::memory::{CudaTensor, Element, ElementType};
+use crate::backend::{ConvolutionGeometry, DeviceTensor, Result};
+use half::f16;
+
+/// Compute capability, major · 10 + minor, of the oldest code that has the tensor cores' instructions.
+const OLDEST: u32 = 80;
+/// `BLOCK_THREADS` and `SHARED_BYTES` of `kernels/conv2d_implicit.cu`.
+const BLOCK_THREADS: u32 = 128;
+const SHARED_BYTES: usize = 48 << 10;
+/// Beyond these the kernel's 32-bit indices could wrap.
+const MOST_ROWS: usize = 1 << 31;
+const MOST_IN_A_PATCH: usize = 1 << 31;
+
+/// The sizes of a convolution as the kernels take them; see `kernels/conv2d_implicit.cu`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Convolution {
+    rows: u32,
+    h: u32,
+    w: u32,
+    channels: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    out_h: u32,
+    out_w: u32,
+    stride: u32,
+    padding: u32,
+    outputs: u32,
+}
+
+const _: () = assert!(size_of::<Convolution>() == 44, "Convolution of kernels/conv2d_implicit.cu");
+
+/// The rows and outputs that a block computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tile {
+    /// 128 × 128: the least traffic.
+    M128N128,
+    /// 128 × 64: for 64 outputs and fewer.
+    M128N64,
+    /// 64 × 64: for small grids.
+    M64N64,
+}
+
+impl Tile {
+    fn extent(self) -> (usize, usize) {
+        match self {
+            Tile::M128N128 => (128, 128),
+            Tile::M128N64 => (128, 64),
+            Tile::M64N64 => (64, 64),
+        }
+    }
+
+    fn blocks(self, rows: usize, outputs: usize) -> usize {
+        let (m, n) = self.extent();
+        rows.div_ceil(m) * outputs.div_ceil(n)
+    }
+
+    /// The largest tile of which every multiprocessor has a block, and which is not half empty for want of outputs; the
+    /// smallest where there is none. It decides on time alone: a result has the same bits with all of them.
+    fn choose(rows: usize, outputs: usize, multiprocessors: usize) -> Self {
+        [Tile::M128N128, Tile::M128N64]
+            .into_iter()
+            .filter(|tile| tile.extent().1 <= outputs.next_multiple_of(64))
+            .find(|tile| tile.blocks(rows, outputs) >= multiprocessors)
+            .unwrap_or(Tile::M64N64)
+    }
+}
+
+/// Whether a convolution on this device was asked to go this way, and can.
+pub(super) fn serves(
+    context: &Context,
+    convolution: &CudaConvolution,
+) -> std::result::Result<bool, CudaError> {
+    Ok(context.convolutions == Convolutions::ImplicitGemm
+        && convolution.weight.element() == ElementType::F16
+        && supports(
+            &convolution.geometry,
+            context.modules.architecture(kernels::Conv2dImplicit64x64::function())?,
+        ))
+}
+
+/// Whether the kernels serve a convolution, where they were compiled for an architecture (80 is 8.0).
+pub(super) fn supports(geometry: &ConvolutionGeometry, architecture: u32) -> bool {
+    let (kernel_h, kernel_w) = geometry.kernel;
+    architecture >= OLDEST
+        && geometry.inputs.is_multiple_of(f16::PACKET)
+        && kernel_h * kernel_w * geometry.inputs < MOST_IN_A_PATCH
+}
+
+/// `[N, H, W, I] → [N, H', W', O]`, all in half precision, for a convolution that [`supports`] accepts.
+pub(super) fn conv2d_implicit(
+    context: &Context,
+    input: &CudaTensor,
+    convolution: &CudaConvolution,
+    residual: Option<&CudaTensor>,
+    relu: bool,
+) -> Result<CudaTensor> {
+    let CudaConvolution { geometry, weight, bias } = convolution;
+    let [n, h, w, channels] = input.axes();
+    assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
+    let (out_h, out_w) = geometry.output_size(h, w);
+    let (rows, outputs) = (n * out_h * out_w, geometry.outputs);
+    let (kernel_h, kernel_w) = geometry.kernel;
+    assert_eq!(
+        weight.shape(),
+        [outputs, kernel_h * kernel_w * channels],
+        "weights without a filled-up column"
+    );
+    assert!(
+        rows < MOST_ROWS && h < MOST_ROWS && w < MOST_ROWS,
+        "{rows} rows are more than the kernel counts"
+    );
+    let mut out = context.tensor(&[n, out_h, out_w, outputs], ElementType::F16)?;
+    if let Some(residual) = residual {
+        assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
+    }
+    let sizes = Convolution {
+        rows: rows as u32,
+        h: h as u32,
+        w: w as u32,
+        channels: channels as u32,
+        kernel_h: kernel_h as u32,
+        kernel_w: kernel_w as u32,
+        out_h: out_h as u32,
+        out_w: out_w as u32,
+        stride: geometry.stride as u32,
+        padding: geometry.padding as u32,
+        outputs: outputs as u32,
+    };
+    let tile = Tile::choose(rows, outputs, context.multiprocessors);
+    let grid = Grid::blocks(tile.blocks(rows, outputs) as u64, BLOCK_THREADS).shared(SHARED_BYTES);
+    let relu = u32::from(relu);
+    macro_rules! launch {
+        ($kernel:ident) => {
+            kernels::$kernel {
+                input: input.read(),
+                weight: weight.read(),
+                bias: bias.read(),
+                residual: residual.map_or_else(In::absent, CudaTensor::read),
+                out: out.write(),
+                sizes,
+                relu,
+            }
+            .launch(context, grid)?
+        };
+    }
+    match tile {
+        Tile::M128N128 => launch!(Conv2dImplicit128x128),
+        Tile::M128N64 => launch!(Conv2dImplicit128x64),
+        Tile::M64N64 => launch!(Conv2dImplicit64x64),
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_in_whole_packets_on_tensor_cores_are_served() {
+        let geometry = |inputs, kernel| ConvolutionGeometry {
+            outputs: 64,
+            kernel: (kernel, kernel),
+            inputs,
+            stride: 1,
+            padding: kernel / 2,
+        };
+        assert!(supports(&geometry(8, 3), 80) && supports(&geometry(512, 7), 120));
+        assert!(!supports(&geometry(3, 7), 90), "the stem");
+        assert!(!supports(&geometry(64, 3), 75), "before cp.async");
+    }
+
+    #[test]
+    fn tiles_fill_the_device_before_they_grow() {
+        // wide_resnet50_2 on the 132 multiprocessors of an H100: layer3 and layer1, one image and 64.
+        assert_eq!(Tile::choose(196, 512, 132), Tile::M64N64);
+        assert_eq!(Tile::choose(64 * 196, 512, 132), Tile::M128N128);
+        assert_eq!(Tile::choose(3136, 128, 132), Tile::M64N64);
+        assert_eq!(Tile::choose(64 * 3136, 128, 132), Tile::M128N128);
+        // resnet18's layer1, and outputs that fill no 128.
+        assert_eq!(Tile::choose(64 * 3136, 64, 132), Tile::M128N64);
+        assert_eq!(Tile::choose(64 * 3136, 20, 132), Tile::M128N64);
+    }
+}
