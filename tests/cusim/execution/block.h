@@ -12,7 +12,7 @@ class Fiber;
 struct Kernel;
 
 constexpr unsigned WARP_SIZE = 32;
-constexpr unsigned WIDEST_EXCHANGE = 32;
+constexpr unsigned WIDEST_EXCHANGE = 64;
 
 enum class State : unsigned char { running, at_barrier, at_exchange, done };
 

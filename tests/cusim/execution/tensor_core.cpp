@@ -10,14 +10,14 @@ namespace {
 constexpr unsigned ROW_BYTES = 16;
 constexpr unsigned MATRIX_ROWS = 8;
 
-// What a lane brings to a product.
+// What a lane brings to a product, widened: two halves a register.
 struct Operands {
-    unsigned a[4];
-    unsigned b[2];
+    float a[4][2];
+    float b[2][2];
 };
 static_assert(sizeof(Operands) <= WIDEST_EXCHANGE);
 
-// The compiler's own conversion is a call; a warp converts 2048 halves a product. Exact, NaN and subnormals included.
+// Exact, NaN and subnormals included; the compiler's own conversion is a call.
 float widened(unsigned bits) {
     const unsigned magnitude = (bits & 0x7FFFu) << 13;
     // A half's exponent is 112 smaller than that of the float with its bits.
@@ -26,8 +26,10 @@ float widened(unsigned bits) {
     return __builtin_bit_cast(float, __builtin_bit_cast(unsigned, value) | (bits & 0x8000u) << 16);
 }
 
-float lower(unsigned halves) { return widened(halves & 0xFFFFu); }
-float upper(unsigned halves) { return widened(halves >> 16); }
+void widen(unsigned halves, float (&values)[2]) {
+    values[0] = widened(halves & 0xFFFFu);
+    values[1] = widened(halves >> 16);
+}
 
 // Where eight rows of sixteen bytes lie in different banks, one access serves them; this is how many more it takes.
 unsigned conflicts(const void* const (&rows)[MATRIX_ROWS]) {
@@ -44,40 +46,25 @@ unsigned conflicts(const void* const (&rows)[MATRIX_ROWS]) {
 }  // namespace
 
 void mma_m16n8k16(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, std::source_location where) {
-    const Operands own{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    Operands own;
+    for (unsigned i = 0; i < 4; ++i) widen(a[i], own.a[i]);
+    widen(b0, own.b[0]);
+    widen(b1, own.b[1]);
     const auto* slots = exchange(~0u, &own, sizeof own, where);
-    const auto operands = [&](unsigned lane) {
-        Operands operands;
-        memcpy(&operands, slots[lane], sizeof operands);
-        return operands;
-    };
+    const auto operands = [&](unsigned lane) { return reinterpret_cast<const Operands*>(slots[lane]); };
     const unsigned group = current_thread->lane / 4, pair = 2 * (current_thread->lane % 4);
 
-    // Rows group and group + 8 of a: sixteen columns each, from the four lanes of the group.
-    float rows[2][16];
-    for (unsigned i = 0; i < 4; ++i) {
-        const Operands from = operands(4 * group + i);
-        for (unsigned half = 0; half < 2; ++half) {
-            for (unsigned row = 0; row < 2; ++row) {
-                rows[row][8 * half + 2 * i] = lower(from.a[2 * half + row]);
-                rows[row][8 * half + 2 * i + 1] = upper(from.a[2 * half + row]);
-            }
-        }
-    }
-    // Columns pair and pair + 1 of b: sixteen rows each, from the four lanes of the group with the column's number.
-    for (unsigned j = 0; j < 2; ++j) {
-        float column[16];
-        for (unsigned i = 0; i < 4; ++i) {
-            const Operands from = operands(4 * (pair + j) + i);
-            for (unsigned half = 0; half < 2; ++half) {
-                column[8 * half + 2 * i] = lower(from.b[half]);
-                column[8 * half + 2 * i + 1] = upper(from.b[half]);
-            }
-        }
+    // Rows group and group + 8 of a, from the four lanes of the group; column pair and the next of b, from the four lanes of
+    // the group of that number.
+    for (unsigned k = 0; k < 16; ++k) {
+        const unsigned lane = k % 8 / 2, half = k / 8;
         for (unsigned row = 0; row < 2; ++row) {
-            float& total = sum[2 * row + j];
-            // Products of halves are exact in float.
-            for (unsigned k = 0; k < 16; ++k) total += rows[row][k] * column[k];
+            const float left = operands(4 * group + lane)->a[2 * half + row][k % 2];
+            for (unsigned column = 0; column < 2; ++column) {
+                const float right = operands(4 * (pair + column) + lane)->b[half][k % 2];
+                // Products of halves are exact in float.
+                sum[2 * row + column] += left * right;
+            }
         }
     }
 }
