@@ -8,8 +8,9 @@
 // A block computes a tile of out in steps of 32 columns of K. Of a step it copies BLOCK_M rows of patches and BLOCK_N
 // rows of W asynchronously, padding as zeros, several steps ahead of the one its warps multiply. Where I is a multiple
 // of 32 the steps go through all taps of 32 channels and then to the next 32: neighbouring taps read the same pixels, so
-// that all but the first find them in the first-level cache. Every sum has one order, whatever the tile; only the number
-// of parts, where K is cut (conv2d_implicit_part), changes bits.
+// that all but the first find them in the first-level cache. Every sum has one order, whatever the tile. Where few tiles
+// exist, K is cut in parts, one a block (conv2d_implicit_part), and their sums are joined in order: other bits, as an
+// other algorithm has.
 //
 // What it moves: out, the residual, and in each block its pixels once and BLOCK_N·K weights, these from the second-level
 // cache, in which W stays. The im2col path writes and reads M·K halves more.
@@ -23,10 +24,14 @@
 //     layer3      12,544   512  4608   26 MB        116 MB    99 µs      35 µs
 //
 // Their arithmetic intensity, 570 to 2300 FLOP a byte of memory, is beyond the 180 at which an H100 becomes bound by
-// arithmetic. The tighter roof is the second-level cache: a block of 128×128 in layer3 reads 1.2 MB of weights and about
-// 0.2 MB of pixels for 151 MFLOP, 110 FLOP a byte, which at about 5.5 TB/s allows 600 TFLOP/s. Shared memory gives a warp
-// 8 KB of fragments for 131 kFLOP: with 128 bytes a cycle, 64 of the about 51 cycles that an SM needs for four such warps'
-// quarter, so tiles of a warp are as large as registers allow.
+// arithmetic. The tighter roofs are inside: a block of 128×128 in layer3 reads 1.2 MB of weights and about 0.2 MB of pixels
+// from the second-level cache for 151 MFLOP, 110 FLOP a byte, which at about 5.5 TB/s allows 600 TFLOP/s; and its four
+// warps read 32 KB of fragments from shared memory in a step of 1 MFLOP, 256 cycles of about 410, where tiles of 64×32
+// would take 384. So a warp's tile is as large as registers allow.
+//
+// Batch 1: layer3 (M = 196) has 32 tiles of 64×64 for 132 multiprocessors, of 144 steps each, at 58 ns of arithmetic a
+// step 8.4 µs; in four parts 2.1 µs, and 3.2 MB written and read again in the second-level cache, about 1 µs, and one
+// more launch.
 //
 // The stem (I = 3, K = 147) stays with im2col: with pixels filled up to eight channels K is 392, 2.6 times the arithmetic
 // (67 µs instead of 25 a batch of 64), and a pass over the input on top, for 244 MB of patches (73 µs).
@@ -225,6 +230,22 @@ __device__ __forceinline__ void accumulate(Sums<T>& sums, Copies<T>& copies, __h
 
 // --- Results -------------------------------------------------------------------------------------------------------
 
+// Eight neighbouring results, or the `count` that a row has left: relu(values + bias + residual).
+__device__ __forceinline__ void write_packet(__half* to, const float (&values)[CHUNK], const __half* bias,
+                                             const __half* residual, unsigned count, bool relu) {
+    const Packet<__half, CHUNK> biases = load_part<CHUNK>(bias, count);
+    Packet<__half, CHUNK> residuals = {};
+    if (residual != nullptr) residuals = load_part<CHUNK>(residual, count);
+    Packet<__half, CHUNK> results;
+#pragma unroll
+    for (unsigned k = 0; k < CHUNK; ++k) {
+        const float value = values[k] + to_float(biases.value[k]) + to_float(residuals.value[k]);
+        // A NaN is not below zero: a broken input must not come out as features of zero.
+        results.value[k] = from_float<__half>(relu && value < 0.0f ? 0.0f : value);
+    }
+    store_part<CHUNK>(to, results, count);
+}
+
 // out = relu(sums + bias + residual), sixteen rows at a time: they pass through shared memory of the warp's own, so that
 // a lane has eight neighbouring results.
 template <class T>
@@ -252,44 +273,84 @@ __device__ __forceinline__ void write_results(const Sums<T>& sums, float* lines,
             const unsigned row = first_row + 16 * i + line, output = first_output + column;
             if (row >= sizes.rows || output >= sizes.outputs) continue;
             const u64 at = u64(row) * sizes.outputs + output;
-            const unsigned count = sizes.outputs - output;
-            const Packet<__half, CHUNK> added = load_part<CHUNK>(bias + output, count);
-            Packet<__half, CHUNK> kept = {};
-            if (residual != nullptr) kept = load_part<CHUNK>(residual + at, count);
-            Packet<__half, CHUNK> results;
+            float values[CHUNK];
 #pragma unroll
-            for (unsigned k = 0; k < CHUNK; ++k) {
-                const float value = lines[line * LINE + column + k] + to_float(added.value[k]) + to_float(kept.value[k]);
-                // A NaN is not below zero: a broken input must not come out as features of zero.
-                results.value[k] = from_float<__half>(relu && value < 0.0f ? 0.0f : value);
-            }
-            store_part<CHUNK>(out + at, results, count);
+            for (unsigned k = 0; k < CHUNK; ++k) values[k] = lines[line * LINE + column + k];
+            write_packet(out + at, values, bias + output, residual == nullptr ? nullptr : residual + at,
+                         sizes.outputs - output, relu);
         }
         __syncwarp();  // The next sixteen rows may be written.
     }
 }
 
-// A block of conv2d_implicit. Blocks go through the outputs of the same rows first: those share the input's pixels.
+// The sums as they are, to this block's part of `[parts, M, O]`.
+template <class T>
+__device__ __forceinline__ void write_part(const Sums<T>& sums, float* part, const Convolution& sizes,
+                                           unsigned first_row, unsigned first_output) {
+    const unsigned lane = threadIdx.x % WARP, group = lane / 4, pair = 2 * (lane % 4);
+#pragma unroll
+    for (unsigned i = 0; i < 2 * T::PRODUCTS_M; ++i) {
+        const unsigned row = first_row + 8 * i + group;
+#pragma unroll
+        for (unsigned j = 0; j < T::PRODUCTS_N; ++j) {
+            const unsigned output = first_output + 8 * j + pair;
+            if (row >= sizes.rows || output >= sizes.outputs) continue;
+            const auto& four = sums[i / 2][j];
+            store(part + u64(row) * sizes.outputs + output, Packet<float, 2>{four[i % 2 * 2], four[i % 2 * 2 + 1]});
+        }
+    }
+}
+
+// --- Blocks --------------------------------------------------------------------------------------------------------
+
+// Where the tiles of a block and of a warp in it begin. Blocks go through the outputs of the same rows first: those share
+// the input's pixels.
+struct TilePlace {
+    unsigned row, output;  // of the block, in out
+    unsigned m, n;         // of the warp, in the block's tile
+};
+
+template <class T> __device__ __forceinline__ TilePlace tile_place(const Convolution& sizes) {
+    const unsigned blocks_n = (sizes.outputs + T::BLOCK_N - 1) / T::BLOCK_N;
+    const unsigned warps_m = T::BLOCK_M / T::WARP_M, warp = threadIdx.x / WARP;
+    return {blockIdx.x / blocks_n * T::BLOCK_M, blockIdx.x % blocks_n * T::BLOCK_N, warp % warps_m * T::WARP_M,
+            warp / warps_m * T::WARP_N};
+}
+
+__device__ __forceinline__ unsigned steps_of(const Convolution& sizes) {
+    return (sizes.kernel_h * sizes.kernel_w * sizes.channels + STEP - 1) / STEP;
+}
+
 template <class T>
 __device__ __forceinline__ void conv2d_implicit(const __half* input, const __half* weight, const __half* bias,
                                                 const __half* residual, __half* out, const Convolution& sizes,
                                                 bool relu) {
 #if HAS_TENSOR_CORE_PIPELINE
     DYNAMIC_SHARED(__half, shared);
-    const unsigned blocks_n = (sizes.outputs + T::BLOCK_N - 1) / T::BLOCK_N;
-    const unsigned first_row = blockIdx.x / blocks_n * T::BLOCK_M, first_output = blockIdx.x % blocks_n * T::BLOCK_N;
-    const unsigned warp = threadIdx.x / WARP;
-    const unsigned first_m = warp % (T::BLOCK_M / T::WARP_M) * T::WARP_M;
-    const unsigned first_n = warp / (T::BLOCK_M / T::WARP_M) * T::WARP_N;
-    const unsigned steps = (sizes.kernel_h * sizes.kernel_w * sizes.channels + STEP - 1) / STEP;
-
+    const TilePlace at = tile_place<T>(sizes);
     Sums<T> sums = {};
-    Copies<T> copies(input, weight, sizes, first_row, first_output, 0);
-    accumulate<T>(sums, copies, shared, steps, first_m, first_n);
-    write_results<T>(sums, reinterpret_cast<float*>(shared), bias, residual, out, sizes, first_row + first_m,
-                     first_output + first_n, relu);
+    Copies<T> copies(input, weight, sizes, at.row, at.output, 0);
+    accumulate<T>(sums, copies, shared, steps_of(sizes), at.m, at.n);
+    write_results<T>(sums, reinterpret_cast<float*>(shared), bias, residual, out, sizes, at.row + at.m,
+                     at.output + at.n, relu);
 #else
     __trap();  // The launcher takes im2col on such devices.
+#endif
+}
+
+template <class T>
+__device__ __forceinline__ void conv2d_implicit_part(const __half* input, const __half* weight, float* parts,
+                                                     const Convolution& sizes, unsigned part_steps) {
+#if HAS_TENSOR_CORE_PIPELINE
+    DYNAMIC_SHARED(__half, shared);
+    const TilePlace at = tile_place<T>(sizes);
+    const unsigned first_step = blockIdx.y * part_steps;
+    Sums<T> sums = {};
+    Copies<T> copies(input, weight, sizes, at.row, at.output, first_step);
+    accumulate<T>(sums, copies, shared, min(part_steps, steps_of(sizes) - first_step), at.m, at.n);
+    write_part<T>(sums, parts + u64(blockIdx.y) * sizes.rows * sizes.outputs, sizes, at.row + at.m, at.output + at.n);
+#else
+    __trap();  // As above.
 #endif
 }
 
@@ -321,4 +382,37 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_implicit_64x64(const __
                                                                         __half* __restrict__ out, Convolution sizes,
                                                                         unsigned relu) {
     conv2d_implicit<Tile<64, 64, 32, 32>>(input, weight, bias, residual, out, sizes, relu != 0);
+}
+
+// Grids that even those leave too small: each block sums `part_steps` steps of K, blockIdx.y parts behind the first, and
+// leaves bias, residual and ReLU to conv2d_implicit_join. `outputs` is even. Blocks: ⌈rows/64⌉·⌈outputs/64⌉ along x and
+// ⌈steps/part_steps⌉ along y, of 128 threads and 48 KiB.
+extern "C" __global__ void __launch_bounds__(128) conv2d_implicit_part_64x64(const __half* __restrict__ input,
+                                                                             const __half* __restrict__ weight,
+                                                                             float* __restrict__ parts,
+                                                                             Convolution sizes, unsigned part_steps) {
+    conv2d_implicit_part<Tile<64, 64, 32, 32>>(input, weight, parts, sizes, part_steps);
+}
+
+// out = relu(sum of the parts, in order, + bias + residual). `count` elements of out, `columns` in a row, a multiple of
+// eight. Threads: ⌈count/8⌉. Bytes: 4·parts + 4 an element, the parts from the second-level cache.
+extern "C" __global__ void __launch_bounds__(256) conv2d_implicit_join(const float* __restrict__ parts,
+                                                                       const __half* __restrict__ bias,
+                                                                       const __half* __restrict__ residual,
+                                                                       __half* __restrict__ out,
+                                                                       unsigned long long count, unsigned columns,
+                                                                       unsigned part_count, unsigned relu) {
+    const u64 first = CHUNK * thread_index();
+    if (first >= count) return;
+    float values[CHUNK] = {};
+    for (unsigned part = 0; part < part_count; ++part) {
+#pragma unroll
+        for (unsigned i = 0; i < CHUNK; i += 4) {
+            const Packet<float, 4> sums = load<4>(parts + part * count + first + i);
+#pragma unroll
+            for (unsigned j = 0; j < 4; ++j) values[i + j] += sums.value[j];
+        }
+    }
+    write_packet(out + first, values, bias + first % columns, residual == nullptr ? nullptr : residual + first, CHUNK,
+                 relu != 0);
 }

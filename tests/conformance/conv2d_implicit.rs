@@ -11,10 +11,11 @@ use crate::draws::Draws;
 use crate::subject::Subject;
 
 /// Kernel, stride and padding; input and output channels. Steps of the kernel lie within a tap where the input channels are
-/// a multiple of 32 and go over several where not; K ends within a step where it is no multiple of 32.
+/// a multiple of 32 and go over several where not; K ends within a step where it is no multiple of 32. From 16 steps on, on
+/// the eight multiprocessors of a simulated device, some are cut in parts.
 const CASES: [(Kernel, &[(usize, usize)]); 5] = [
-    ((7, 2, 3), &[(8, 20)]),
-    ((3, 1, 1), &[(8, 3), (40, 33), (64, 72)]),
+    ((7, 2, 3), &[(8, 20), (24, 16)]),
+    ((3, 1, 1), &[(8, 3), (40, 33), (64, 72), (96, 8)]),
     ((3, 2, 1), &[(24, 65), (32, 64)]),
     ((1, 1, 0), &[(8, 20), (96, 33)]),
     ((1, 2, 0), &[(40, 7), (64, 128)]),
@@ -87,13 +88,14 @@ fn count([rows, inputs, outputs]: [usize; 3]) -> Option<Counters> {
     })
 }
 
-/// With each of the tiles, of which the smallest have to fill eight multiprocessors.
+/// With each of the tiles, of which the larger have to fill eight multiprocessors, and with K in parts.
 #[test]
-fn one_kernel_reads_shared_memory_without_bank_conflicts() {
-    for size in [[1024, 64, 128], [1024, 64, 64], [64, 64, 64]] {
+fn shared_memory_is_read_without_bank_conflicts() {
+    for (size, kernels) in [([1024, 64, 128], 1), ([1024, 64, 64], 1), ([64, 64, 64], 1), ([64, 640, 64], 2)]
+    {
         let Some(counters) = count(size) else { return };
         // One more kernel rounds the input.
-        assert_eq!((counters.launches, counters.products), (2, 0), "{size:?}");
+        assert_eq!((counters.launches, counters.products), (1 + kernels, 0), "{size:?}");
         let conflicts = counters.bank_conflicts;
         assert_eq!(conflicts, 0, "{size:?}: the number of bank conflicts, {conflicts}, exceeds none");
     }

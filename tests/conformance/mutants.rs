@@ -107,7 +107,11 @@ mutants! {
         "place_ = place(row, chunk)" => "place_ = row * STEP + chunk * CHUNK", TensorCores("conv2d_implicit");
     conv2d_implicit_has_another_swizzle: "conv2d_implicit.cu",
         "(chunk ^ (row / 2 % CHUNKS))" => "(chunk ^ (row % CHUNKS))",
-        Counted("conv2d_implicit::one_kernel_reads_shared_memory_without_bank_conflicts");
+        Counted("conv2d_implicit::shared_memory_is_read_without_bank_conflicts");
+    conv2d_implicit_begins_a_part_at_another_tap: "conv2d_implicit.cu",
+        "first_step % taps / sizes.kernel_w" => "first_step / sizes.kernel_w % taps", TensorCores("conv2d_implicit");
+    conv2d_implicit_joins_all_parts_but_the_last: "conv2d_implicit.cu",
+        "part < part_count" => "part + 1 < part_count", TensorCores("conv2d_implicit");
     conv2d_implicit_hides_what_is_no_number: "conv2d_implicit.cu",
         "relu && value < 0.0f ? 0.0f : value" => "relu && !(value > 0.0f) ? 0.0f : value", TensorCores("conv2d_implicit");
     gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",

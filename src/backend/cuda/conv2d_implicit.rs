@@ -11,9 +11,12 @@ use half::f16;
 
 /// Compute capability, major · 10 + minor, of the oldest code that has the tensor cores' instructions.
 const OLDEST: u32 = 80;
-/// `BLOCK_THREADS` and `SHARED_BYTES` of `kernels/conv2d_implicit.cu`.
+/// `STEP`, `BLOCK_THREADS` and `SHARED_BYTES` of `kernels/conv2d_implicit.cu`.
+const STEP: usize = 32;
 const BLOCK_THREADS: u32 = 128;
 const SHARED_BYTES: usize = 48 << 10;
+/// A part has at least as many steps: fewer are over before the pipeline of copies is full.
+const LEAST_STEPS: usize = 8;
 /// Beyond these the kernel's 32-bit indices could wrap.
 const MOST_ROWS: usize = 1 << 31;
 const MOST_IN_A_PATCH: usize = 1 << 31;
@@ -61,15 +64,35 @@ impl Tile {
         let (m, n) = self.extent();
         rows.div_ceil(m) * outputs.div_ceil(n)
     }
+}
 
-    /// The largest tile of which every multiprocessor has a block, and which is not half empty for want of outputs; the
-    /// smallest where there is none. It decides on time alone: a result has the same bits with all of them.
-    fn choose(rows: usize, outputs: usize, multiprocessors: usize) -> Self {
-        [Tile::M128N128, Tile::M128N64]
+/// How the work is cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// A tile each, its sums in one order: the same bits whatever the tile.
+    Tiles(Tile),
+    /// A tile of 64 × 64 and so many steps of K each.
+    Parts { steps: usize, count: usize },
+}
+
+impl Cut {
+    /// The largest tile of which every multiprocessor has one, and which is not half empty for want of outputs. Where
+    /// there is none: the smallest, cut in as many parts as give every multiprocessor one.
+    fn choose(rows: usize, outputs: usize, steps: usize, multiprocessors: usize) -> Self {
+        let large = [Tile::M128N128, Tile::M128N64]
             .into_iter()
             .filter(|tile| tile.extent().1 <= outputs.next_multiple_of(64))
-            .find(|tile| tile.blocks(rows, outputs) >= multiprocessors)
-            .unwrap_or(Tile::M64N64)
+            .find(|tile| tile.blocks(rows, outputs) >= multiprocessors);
+        if let Some(tile) = large {
+            return Cut::Tiles(tile);
+        }
+        let blocks = Tile::M64N64.blocks(rows, outputs).max(1);
+        let parts = (multiprocessors / blocks).min(steps / LEAST_STEPS);
+        if parts < 2 || !outputs.is_multiple_of(f16::PACKET) {
+            return Cut::Tiles(Tile::M64N64);
+        }
+        let part = steps.div_ceil(parts);
+        Cut::Parts { steps: part, count: steps.div_ceil(part) }
     }
 }
 
@@ -134,11 +157,13 @@ pub(super) fn conv2d_implicit(
         padding: geometry.padding as u32,
         outputs: outputs as u32,
     };
-    let tile = Tile::choose(rows, outputs, context.multiprocessors);
-    let grid = Grid::blocks(tile.blocks(rows, outputs) as u64, BLOCK_THREADS).shared(SHARED_BYTES);
     let relu = u32::from(relu);
+    let steps = (kernel_h * kernel_w * channels).div_ceil(STEP);
+    let grid = |tile: Tile, parts: usize| {
+        Grid::plane(tile.blocks(rows, outputs) as u64, parts as u64, BLOCK_THREADS).shared(SHARED_BYTES)
+    };
     macro_rules! launch {
-        ($kernel:ident) => {
+        ($kernel:ident, $tile:expr) => {
             kernels::$kernel {
                 input: input.read(),
                 weight: weight.read(),
@@ -148,13 +173,36 @@ pub(super) fn conv2d_implicit(
                 sizes,
                 relu,
             }
-            .launch(context, grid)?
+            .launch(context, grid($tile, 1))?
         };
     }
-    match tile {
-        Tile::M128N128 => launch!(Conv2dImplicit128x128),
-        Tile::M128N64 => launch!(Conv2dImplicit128x64),
-        Tile::M64N64 => launch!(Conv2dImplicit64x64),
+    match Cut::choose(rows, outputs, steps, context.multiprocessors) {
+        Cut::Tiles(tile @ Tile::M128N128) => launch!(Conv2dImplicit128x128, tile),
+        Cut::Tiles(tile @ Tile::M128N64) => launch!(Conv2dImplicit128x64, tile),
+        Cut::Tiles(tile @ Tile::M64N64) => launch!(Conv2dImplicit64x64, tile),
+        Cut::Parts { steps, count } => {
+            let mut parts = context.scratch::<f32>(count * rows * outputs)?;
+            kernels::Conv2dImplicitPart64x64 {
+                input: input.read(),
+                weight: weight.read(),
+                parts: parts.write(),
+                sizes,
+                part_steps: steps as u32,
+            }
+            .launch(context, grid(Tile::M64N64, count))?;
+            let elements = (rows * outputs) as u64;
+            kernels::Conv2dImplicitJoin {
+                parts: parts.read(),
+                bias: bias.read(),
+                residual: residual.map_or_else(In::absent, CudaTensor::read),
+                out: out.write(),
+                count: elements,
+                columns: outputs as u32,
+                part_count: count as u32,
+                relu,
+            }
+            .launch(context, Grid::threads(elements.div_ceil(f16::PACKET as u64)))?;
+        }
     }
     Ok(out)
 }
@@ -178,14 +226,28 @@ mod tests {
     }
 
     #[test]
-    fn tiles_fill_the_device_before_they_grow() {
-        // wide_resnet50_2 on the 132 multiprocessors of an H100: layer3 and layer1, one image and 64.
-        assert_eq!(Tile::choose(196, 512, 132), Tile::M64N64);
-        assert_eq!(Tile::choose(64 * 196, 512, 132), Tile::M128N128);
-        assert_eq!(Tile::choose(3136, 128, 132), Tile::M64N64);
-        assert_eq!(Tile::choose(64 * 3136, 128, 132), Tile::M128N128);
+    fn blocks_fill_the_device_before_they_grow() {
+        // wide_resnet50_2 on the 132 multiprocessors of an H100: 3 × 3 convolutions of one image, and of 64.
+        assert_eq!(Cut::choose(196, 512, 144, 132), Cut::Parts { steps: 36, count: 4 });
+        assert_eq!(Cut::choose(784, 256, 72, 132), Cut::Parts { steps: 36, count: 2 });
+        assert_eq!(Cut::choose(3136, 128, 36, 132), Cut::Tiles(Tile::M64N64));
+        assert_eq!(Cut::choose(64 * 196, 512, 144, 132), Cut::Tiles(Tile::M128N128));
+        assert_eq!(Cut::choose(64 * 3136, 128, 36, 132), Cut::Tiles(Tile::M128N128));
         // resnet18's layer1, and outputs that fill no 128.
-        assert_eq!(Tile::choose(64 * 3136, 64, 132), Tile::M128N64);
-        assert_eq!(Tile::choose(64 * 3136, 20, 132), Tile::M128N64);
+        assert_eq!(Cut::choose(64 * 3136, 64, 18, 132), Cut::Tiles(Tile::M128N64));
+        assert_eq!(Cut::choose(64 * 3136, 20, 18, 132), Cut::Tiles(Tile::M128N64));
+    }
+
+    #[test]
+    fn parts_cover_all_steps_and_none_is_empty() {
+        for steps in 1..200 {
+            for multiprocessors in [1, 8, 132] {
+                let Cut::Parts { steps: part, count } = Cut::choose(5, 8, steps, multiprocessors) else {
+                    continue;
+                };
+                assert!(count >= 2 && count <= multiprocessors && part >= LEAST_STEPS);
+                assert!(part * count >= steps && part * (count - 1) < steps, "{steps}: {count} of {part}");
+            }
+        }
     }
 }
