@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test suite uses a part")]
 
 use crate::cusim::{self, Simulator};
-use simplenet::backend::cuda::{Convolutions, Cuda, CudaOptions, Precision, probe};
+use simplenet::backend::cuda::{Cuda, CudaOptions, Precision, probe};
 
 /// Device numbers by the order in which the simulator runs threads and blocks.
 pub(crate) const FORWARD: usize = 0;
@@ -46,7 +46,7 @@ pub(crate) fn simulated_implicit(ordinal: usize) -> Option<Cuda> {
 }
 
 fn implicit(ordinal: usize) -> CudaOptions {
-    CudaOptions { convolutions: Convolutions::ImplicitGemm, ..CudaOptions::new(ordinal, Precision::F16) }
+    CudaOptions { implicit_gemm: true, ..CudaOptions::new(ordinal, Precision::F16) }
 }
 
 /// The real device, if it was asked for; its memory is poisoned, too.

@@ -5,10 +5,12 @@ use super::memory::{CudaTensor, ElementType, Memory, Scratch};
 use super::modules::Modules;
 use super::probe::{self, Device};
 use super::products::Products;
+use super::recording;
+use super::results::ResultQueue;
 use super::staging::Staging;
-use super::{Convolutions, CudaOptions, Precision};
+use super::{CudaOptions, Precision};
+use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute;
-use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What every operation works with.
@@ -16,23 +18,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Context {
     pub(super) device: Device,
     pub(super) precision: Precision,
-    pub(super) convolutions: Convolutions,
+    /// Whether convolutions of halves go by `conv2d_implicit` where it serves them.
+    pub(super) implicit_gemm: bool,
     /// How many blocks the device runs at once, at least.
     pub(super) multiprocessors: usize,
     /// Bytes that cached features may take, where a limit was set.
     pub(super) feature_memory: Option<usize>,
-    /// All kernels and products run here, one after the other.
-    pub(super) compute: Arc<CudaStream>,
+    /// Whether recorded work becomes a graph.
+    pub(super) records: bool,
     pub(super) memory: Arc<Memory>,
     pub(super) modules: Modules,
     pub(super) products: Products,
     staging: Mutex<Staging>,
+    pub(super) results: Arc<ResultQueue>,
     pub(super) cuda: Arc<CudaContext>,
 }
 
 impl Context {
     pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
-        let CudaOptions { ordinal, precision, convolutions, feature_memory, poison_memory } = options;
+        let CudaOptions { ordinal, precision, implicit_gemm, feature_memory, poison_memory, records } =
+            options;
         let devices = probe::devices()?;
         let count = devices.len();
         let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
@@ -55,17 +60,19 @@ impl Context {
         let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
+        let results = ResultQueue::new(&cuda, &compute, &memory)?;
         Ok(Self {
             device,
             precision,
-            convolutions,
+            implicit_gemm,
             multiprocessors,
             feature_memory,
-            compute,
+            records,
             memory,
             modules,
             products,
             staging,
+            results,
             cuda,
         })
     }
@@ -73,6 +80,11 @@ impl Context {
     /// Makes the device's context the one this thread talks to.
     pub(super) fn bind(&self) -> Result<(), CudaError> {
         self.cuda.bind_to_thread().doing("binding its context")
+    }
+
+    /// Waits for both streams.
+    pub(super) fn synchronize(&self) -> Result<(), CudaError> {
+        self.cuda.synchronize().doing("waiting for its work")
     }
 
     /// The element type of the backbone's activations.
@@ -101,7 +113,11 @@ impl Context {
     }
 
     /// The copies between host and device.
+    ///
+    /// # Panics
+    /// If this thread records.
     pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
+        recording::assert_idle(&self.memory);
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,5 @@
 //! `conv2d` of half-precision tensors in one kernel, without a patch matrix in memory (an implicit GEMM).
 
-use super::Convolutions;
 use super::context::Context;
 use super::conv2d::CudaConvolution;
 use super::error::CudaError;
@@ -101,7 +100,7 @@ pub(super) fn serves(
     context: &Context,
     convolution: &CudaConvolution,
 ) -> std::result::Result<bool, CudaError> {
-    Ok(context.convolutions == Convolutions::ImplicitGemm
+    Ok(context.implicit_gemm
         && convolution.weight.element() == ElementType::F16
         && supports(
             &convolution.geometry,
