@@ -23,18 +23,19 @@
 //     layer2      50,176   256  2304   51 MB        231 MB    99 µs      69 µs
 //     layer3      12,544   512  4608   26 MB        116 MB    99 µs      35 µs
 //
-// Their arithmetic intensity, 570 to 2300 FLOP a byte of memory, is beyond the 180 at which an H100 becomes bound by
-// arithmetic. The tighter roofs are inside: a block of 128×128 in layer3 reads 1.2 MB of weights and about 0.2 MB of pixels
-// from the second-level cache for 151 MFLOP, 110 FLOP a byte, which at about 5.5 TB/s allows 600 TFLOP/s; and its four
-// warps read 32 KB of fragments from shared memory in a step of 1 MFLOP, 256 cycles of about 410, where tiles of 64×32
-// would take 384. So a warp's tile is as large as registers allow.
+// Their arithmetic intensity, 570 to 1950 FLOP a byte of memory, is beyond the 180 at which an H100 becomes bound by
+// arithmetic. The tighter roofs are inside. A block of 128×128 in layer3 reads 1.2 MB of weights and about 0.2 MB of pixels
+// from the second-level cache for 151 MFLOP, 110 FLOP a byte, which at about 5.5 TB/s allows 600 TFLOP/s. In a step of
+// 1 MFLOP, about 410 cycles, shared memory takes in 16 KB and its four warps read 32 KB of fragments, at 128 bytes a cycle
+// 384 cycles; tiles of a warp of 64×32 would need 512. So these are as large as registers allow.
 //
 // Batch 1: layer3 (M = 196) has 32 tiles of 64×64 for 132 multiprocessors, of 144 steps each, at 58 ns of arithmetic a
-// step 8.4 µs; in four parts 2.1 µs, and 3.2 MB written and read again in the second-level cache, about 1 µs, and one
-// more launch.
+// step 8.4 µs; in four parts 2.1 µs, and 1.6 MB written to the second-level cache and read back, about 1 µs, and one more
+// launch.
 //
-// The stem (I = 3, K = 147) stays with im2col: with pixels filled up to eight channels K is 392, 2.6 times the arithmetic
-// (67 µs instead of 25 a batch of 64), and a pass over the input on top, for 244 MB of patches (73 µs).
+// The stem (I = 3, K = 147) stays with im2col: with pixels filled up to eight channels K is 392, 67 µs of arithmetic
+// instead of 25 for a batch of 64, behind a pass over the input of 71 MB, 21 µs. That is no gain against writing 244 MB of
+// patches, 73 µs, that would be worth a second path.
 
 // --- Sizes ---------------------------------------------------------------------------------------------------------
 
@@ -98,7 +99,9 @@ template <class T> class Copies {
             // Left of the image and above it, unsigned numbers are large; so are all of a row beyond the last.
             left_[i] = out_x * sizes.stride - sizes.padding;
             top_[i] = m < sizes.rows ? out_y * sizes.stride - sizes.padding : 1u << 31;
-            pixel_[i] = u64(image) * sizes.h * sizes.w;
+            // Of the tap (0, 0), which may lie before the image: offsets count modulo 2⁶⁴.
+            const u64 line = u64(image) * sizes.h + u64(out_y) * sizes.stride - sizes.padding;
+            first_[i] = (line * sizes.w + u64(out_x) * sizes.stride - sizes.padding) * sizes.channels;
         }
         output_ = first_output + row;
         patch_ = u64(sizes.kernel_h) * sizes.kernel_w * sizes.channels;
@@ -120,12 +123,12 @@ template <class T> class Copies {
     // Begins the copies of the next step.
     __device__ __forceinline__ void begin(__half* stage) {
         const bool within = channel_ < sizes_.channels && ky_ < sizes_.kernel_h;
+        const unsigned tap = (ky_ * sizes_.w + kx_) * sizes_.channels + channel_;
 #pragma unroll
         for (unsigned i = 0; i < ROWS_M; ++i) {
             const unsigned y = top_[i] + ky_, x = left_[i] + kx_;
             const bool inside = within && y < sizes_.h && x < sizes_.w;
-            const u64 from = (pixel_[i] + u64(y) * sizes_.w + x) * sizes_.channels + channel_;
-            copy_async_16_cached(stage + place_ + i * PASS_ROWS * STEP, input_ + (inside ? from : 0), inside);
+            copy_async_16_cached(stage + place_ + i * PASS_ROWS * STEP, input_ + (inside ? first_[i] + tap : 0), inside);
         }
         const unsigned column = (ky_ * sizes_.kernel_w + kx_) * sizes_.channels + channel_;
 #pragma unroll
@@ -166,7 +169,7 @@ template <class T> class Copies {
     const __half* input_;
     const __half* weight_;
     const Convolution& sizes_;
-    u64 pixel_[ROWS_M];
+    u64 first_[ROWS_M];
     u64 patch_;
     unsigned top_[ROWS_M], left_[ROWS_M];
     unsigned output_;

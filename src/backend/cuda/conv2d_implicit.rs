@@ -135,10 +135,9 @@ pub(super) fn conv2d_implicit(
         [outputs, kernel_h * kernel_w * channels],
         "weights without a filled-up column"
     );
-    assert!(
-        rows < MOST_ROWS && h < MOST_ROWS && w < MOST_ROWS,
-        "{rows} rows are more than the kernel counts"
-    );
+    assert!(rows < MOST_ROWS && h < MOST_ROWS, "{rows} rows, of {h} lines, are more than the kernel counts");
+    let reach = kernel_h * w * channels;
+    assert!(reach < 1 << 32, "{kernel_h} lines of {w} × {channels} elements are more than the kernel counts");
     let mut out = context.tensor(&[n, out_h, out_w, outputs], ElementType::F16)?;
     if let Some(residual) = residual {
         assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
