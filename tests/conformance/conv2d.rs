@@ -7,8 +7,11 @@ use crate::draws::Draws;
 use crate::reference::{at_or, image};
 use crate::subject::Subject;
 
-/// Kernel, stride and padding of every convolution in a ResNet.
-const KERNELS: [(usize, usize, usize); 5] = [(7, 2, 3), (3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0)];
+/// Edge, stride and padding.
+pub(crate) type Kernel = (usize, usize, usize);
+
+/// Those of every convolution in a ResNet.
+const KERNELS: [Kernel; 5] = [(7, 2, 3), (3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0)];
 
 /// `out[n, y, x, o] = b[o] + Σ w[o, i, j, c]·in[n, y·s + i − p, x·s + j − p, c]`, zero outside the image.
 fn convolve(input: &Tensor<f64>, weights: &ConvolutionWeights) -> Tensor<f64> {
@@ -59,9 +62,9 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
     case(subject, &mut draws, &weights, [2, 123, 121, 64]);
 }
 
-fn weights(
+pub(crate) fn weights(
     draws: &mut Draws,
-    (kernel, stride, padding): (usize, usize, usize),
+    (kernel, stride, padding): Kernel,
     inputs: usize,
     outputs: usize,
 ) -> ConvolutionWeights {
@@ -75,7 +78,8 @@ fn weights(
     }
 }
 
-fn case<B: Backend>(
+/// Compares a convolution, with and without residual and ReLU.
+pub(crate) fn case<B: Backend>(
     subject: &Subject<B>,
     draws: &mut Draws,
     weights: &ConvolutionWeights,

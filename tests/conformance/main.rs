@@ -13,6 +13,7 @@ mod aggregate;
 mod anomaly_map;
 mod batch_norm;
 mod conv2d;
+mod conv2d_implicit;
 #[path = "../cusim/support.rs"]
 mod cusim;
 #[path = "../cusim/device.rs"]
@@ -36,7 +37,7 @@ mod score;
 mod subject;
 mod wrong;
 
-use device::{FORWARD, REVERSE, SHUFFLED, real, simulated};
+use device::{FORWARD, REVERSE, SHUFFLED, real, real_implicit, simulated, simulated_implicit};
 use simplenet::backend::cpu::Convolutions::Fast;
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
@@ -84,3 +85,9 @@ conformance!(simulated_tf32, simulated(FORWARD, Tf32), HALF, [conv2d linear]);
 conformance!(gpu_tf32, real(Tf32), HALF, [conv2d linear]);
 conformance!(simulated_f16, simulated(REVERSE, F16), HALF, [normalize conv2d linear]);
 conformance!(gpu_f16, real(F16), HALF, [normalize conv2d linear]);
+
+// Half precision with convolutions in one kernel.
+conformance!(simulated_implicit_forward, simulated_implicit(FORWARD), HALF, [conv2d_implicit]);
+conformance!(simulated_implicit_reverse, simulated_implicit(REVERSE), HALF, [conv2d_implicit]);
+conformance!(simulated_implicit_shuffled, simulated_implicit(SHUFFLED), HALF, [conv2d_implicit]);
+conformance!(gpu_implicit, real_implicit(), HALF, [conv2d conv2d_implicit]);

@@ -29,12 +29,18 @@ enum FoundBy {
     Test(&'static str),
     /// With half-precision tensors.
     HalfPrecision(&'static str),
+    /// With convolutions in one kernel, in one of the three orders.
+    TensorCores(&'static str),
     /// With a cuBLASLt that leaves bias, residual and ReLU to a kernel.
     PlainProducts(&'static str),
     /// Under AddressSanitizer and UBSan, where nothing else shows it: the results are right.
     Sanitizers(&'static str),
+    /// The same with convolutions in one kernel.
+    SanitizedTensorCores(&'static str),
+    /// By a test of that name, which counts what no result shows.
+    Counted(&'static str),
 }
-use FoundBy::{HalfPrecision, PlainProducts, Sanitizers, Test};
+use FoundBy::{Counted, HalfPrecision, PlainProducts, SanitizedTensorCores, Sanitizers, TensorCores, Test};
 
 /// What a child says when it has found a mistake. One that fails for another reason has found nothing.
 const DISCOVERIES: [&str; 6] =
@@ -78,6 +84,36 @@ mutants! {
         " && x < sizes.w;" => " && x <= sizes.w;", Test("conv2d");
     conv2d_epilogue_never_begins_another_row: "conv2d.cu",
         "if (++column == columns) column = 0;" => "++column;", PlainProducts("conv2d");
+    conv2d_implicit_reads_the_next_line_for_padding: "conv2d_implicit.cu",
+        "x < sizes_.w;" => "x <= sizes_.w;", TensorCores("conv2d_implicit");
+    conv2d_implicit_begins_a_pixel_late: "conv2d_implicit.cu",
+        "out_x * sizes.stride - sizes.padding" => "out_x * sizes.stride", TensorCores("conv2d_implicit");
+    conv2d_implicit_takes_the_taps_by_columns: "conv2d_implicit.cu",
+        "(ky_ * sizes_.kernel_w + kx_) * sizes_.channels" => "(kx_ * sizes_.kernel_w + ky_) * sizes_.channels",
+        TensorCores("conv2d_implicit");
+    conv2d_implicit_multiplies_what_lies_behind_the_last_channel: "conv2d_implicit.cu",
+        "channel_ < sizes_.channels && ky_ < sizes_.kernel_h" => "true", SanitizedTensorCores("conv2d_implicit");
+    conv2d_implicit_reads_rows_behind_the_last: "conv2d_implicit.cu",
+        "m < sizes.rows ? out_y * sizes.stride - sizes.padding : 1u << 31" => "out_y * sizes.stride - sizes.padding",
+        SanitizedTensorCores("conv2d_implicit");
+    conv2d_implicit_takes_other_columns_of_patches: "conv2d_implicit.cu",
+        "2 * half + lane / 16)" => "2 * half + lane / 8 % 2)", TensorCores("conv2d_implicit");
+    conv2d_implicit_exchanges_the_halves_of_weights: "conv2d_implicit.cu",
+        "b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]" => "b[j / 2][j % 2 * 2 + 1], b[j / 2][j % 2 * 2]",
+        TensorCores("conv2d_implicit");
+    conv2d_implicit_exchanges_sums: "conv2d_implicit.cu",
+        "{sums[i][j][2], sums[i][j][3]}" => "{sums[i][j][3], sums[i][j][2]}", TensorCores("conv2d_implicit");
+    conv2d_implicit_copies_without_the_swizzle: "conv2d_implicit.cu",
+        "place_ = place(row, chunk)" => "place_ = row * STEP + chunk * CHUNK", TensorCores("conv2d_implicit");
+    conv2d_implicit_has_another_swizzle: "conv2d_implicit.cu",
+        "(chunk ^ (row / 2 % CHUNKS))" => "(chunk ^ (row % CHUNKS))",
+        Counted("conv2d_implicit::shared_memory_is_read_without_bank_conflicts");
+    conv2d_implicit_begins_a_part_at_another_tap: "conv2d_implicit.cu",
+        "first_step % taps / sizes.kernel_w" => "first_step / sizes.kernel_w % taps", TensorCores("conv2d_implicit");
+    conv2d_implicit_joins_all_parts_but_the_last: "conv2d_implicit.cu",
+        "part < part_count" => "part + 1 < part_count", TensorCores("conv2d_implicit");
+    conv2d_implicit_hides_what_is_no_number: "conv2d_implicit.cu",
+        "relu && value < 0.0f ? 0.0f : value" => "relu && !(value > 0.0f) ? 0.0f : value", TensorCores("conv2d_implicit");
     gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",
         "* batch + blockIdx.y]" => "* batch + blockIdx.x]", Test("gather_rows");
     max_pool2d_begins_one_pixel_late: "max_pool2d.cu",
@@ -127,6 +163,23 @@ mutants! {
     column_sums_add_too_early: "column_sums.cu",
         "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
         Test("linear");
+    conv2d_implicit_does_not_wait_for_copies: "conv2d_implicit.cu",
+        "wait_for_copies<T::STAGES - 2>();" => "", TensorCores("conv2d_implicit");
+    conv2d_implicit_waits_for_one_stage_too_few: "conv2d_implicit.cu",
+        "wait_for_copies<T::STAGES - 2>();" => "wait_for_copies<T::STAGES - 1>();", TensorCores("conv2d_implicit");
+    conv2d_implicit_makes_no_group_of_the_last_copies: "conv2d_implicit.cu",
+        "commit_copies();\n        multiply" => "if (step + T::STAGES - 1 < steps) commit_copies();\n        multiply",
+        TensorCores("conv2d_implicit");
+    conv2d_implicit_overwrites_a_stage_too_early: "conv2d_implicit.cu",
+        "__syncthreads();  // The stage is there for all, and what is overwritten below has been read by all." => "",
+        TensorCores("conv2d_implicit");
+    conv2d_implicit_overwrites_the_last_stage: "conv2d_implicit.cu",
+        "__syncthreads();  // The last stages have been read: their memory is free." => "",
+        TensorCores("conv2d_implicit");
+    conv2d_implicit_reads_lines_too_early: "conv2d_implicit.cu",
+        "__syncwarp();\n#pragma" => "\n#pragma", TensorCores("conv2d_implicit");
+    conv2d_implicit_overwrites_lines_too_early: "conv2d_implicit.cu",
+        "__syncwarp();  // The next sixteen rows may be written." => "", TensorCores("conv2d_implicit");
     loss_adds_the_warps_too_early: "loss.cu",
         "= value;\n    __syncthreads();" => "= value;", Test("loss");
     loss_overwrites_the_other_half: "loss.cu",
@@ -169,6 +222,15 @@ fn run(child: &mut Command) -> (bool, String) {
     (output.status.success(), said.concat())
 }
 
+/// A child with the tests of an operation on devices of that kind.
+fn in_all_orders(build: &Build, devices: &str, operation: &str) -> Option<Command> {
+    let [first, rest @ ..] =
+        ["forward", "reverse", "shuffled"].map(|order| format!("{devices}_{order}::{operation}"));
+    let mut child = child_with(build, &first)?;
+    child.args(rest);
+    Some(child)
+}
+
 impl Mutant {
     /// The copy of the kernels with the mistake in it. A mistake in the header goes into the file in place of its
     /// `#include`, since with another header every file would be compiled anew.
@@ -193,13 +255,9 @@ impl Mutant {
         let copy = self.plant();
         let build = Build { kernels: copy.path().to_owned(), ..Build::of_the_project() };
         let child = match self.found_by {
-            Test(operation) => {
-                child_with(&build, &format!("simulated_forward::{operation}")).map(|mut child| {
-                    child
-                        .args(["reverse", "shuffled"].map(|order| format!("simulated_{order}::{operation}")));
-                    child
-                })
-            }
+            Test(operation) => in_all_orders(&build, "simulated", operation),
+            TensorCores(operation) => in_all_orders(&build, "simulated_implicit", operation),
+            Counted(test) => child_with(&build, test),
             HalfPrecision(operation) => child_with(&build, &format!("simulated_f16::{operation}")),
             PlainProducts(operation) => {
                 child_with(&build, &format!("simulated_forward::{operation}")).map(|mut child| {
@@ -208,6 +266,9 @@ impl Mutant {
                 })
             }
             Sanitizers(operation) => sanitized_child(&build, &format!("simulated_forward::{operation}")),
+            SanitizedTensorCores(operation) => {
+                sanitized_child(&build, &format!("simulated_implicit_forward::{operation}"))
+            }
         };
         let (passed, said) = run(child.expect("the simulator is there").arg("--exact"));
         assert!(!passed, "nobody noticed that in {} stands {}", self.file, self.mistake);
@@ -227,7 +288,8 @@ fn a_copy_without_a_mistake_passes() {
     let everything = child_with(&build, "simulated_reverse::").expect("the simulator is there");
     let mut plain_products = child_with(&build, "simulated_forward::conv2d").expect("the simulator is there");
     plain_products.env(PLAIN_PRODUCTS, "1");
-    for mut child in [everything, plain_products] {
+    let tensor_cores = child_with(&build, "simulated_implicit_reverse::").expect("the simulator is there");
+    for mut child in [everything, plain_products, tensor_cores] {
         let (passed, said) = run(&mut child);
         assert!(passed && !said.contains(" 0 passed"), "{said}");
     }

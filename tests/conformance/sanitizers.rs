@@ -10,7 +10,7 @@ fn the_operations_are_clean_under_the_sanitizers() {
     if simulator().is_none() {
         return;
     }
-    for filter in ["simulated_forward::", "simulated_f16::"] {
+    for filter in ["simulated_forward::", "simulated_f16::", "simulated_implicit_forward::"] {
         let mut child = sanitized_child(&Build::of_the_project(), filter).expect("the simulator is there");
         let output = child.output().unwrap();
         let said =

@@ -21,7 +21,9 @@ mod ranking;
 mod recording;
 mod training;
 
-use device::{FORWARD, REVERSE, SHUFFLED, poisoned, real, simulated, simulator};
+use device::{
+    FORWARD, REVERSE, SHUFFLED, poisoned, real, real_implicit, simulated, simulated_implicit, simulator,
+};
 use simplenet::backend::cuda::Precision::{self, F16, F32, Tf32};
 use simplenet::backend::cuda::{Cuda, CudaOptions};
 
@@ -65,6 +67,21 @@ on_both!(simulated_recording_threads, gpu_recording_threads, REVERSE, F32, recor
 on_both!(simulated_many_sizes, gpu_many_sizes, FORWARD, F32, recording::check_many_sizes);
 
 on_both!(simulated_images, gpu_images, REVERSE, F32, images::check);
+
+/// With convolutions in one kernel.
+#[test]
+fn simulated_networks_implicit() {
+    if let Some(cuda) = simulated_implicit(REVERSE) {
+        networks::check(&cuda, F16);
+    }
+}
+
+#[test]
+fn gpu_networks_implicit() {
+    if let Some(cuda) = real_implicit() {
+        networks::check(&cuda, F16);
+    }
+}
 
 /// Device 8 is nobody else's: what other tests do to theirs makes it wait.
 #[test]

@@ -11,6 +11,7 @@
 #include "execution/registry.h"
 
 #include "execution/intrinsics.h"
+#include "execution/tensor_core.h"
 
 #define __global__
 #define __device__

@@ -39,13 +39,32 @@ pub(crate) fn simulated(ordinal: usize, precision: Precision) -> Option<Cuda> {
     Some(poisoned(CudaOptions::new(ordinal, precision)))
 }
 
+/// The same in half precision, with convolutions in one kernel.
+pub(crate) fn simulated_implicit(ordinal: usize) -> Option<Cuda> {
+    simulator()?;
+    Some(poisoned(implicit(ordinal)))
+}
+
+fn implicit(ordinal: usize) -> CudaOptions {
+    CudaOptions { implicit_gemm: true, ..CudaOptions::new(ordinal, Precision::F16) }
+}
+
 /// The real device, if it was asked for; its memory is poisoned, too.
 pub(crate) fn real(precision: Precision) -> Option<Cuda> {
+    real_with(CudaOptions::new(0, precision))
+}
+
+/// The same in half precision, with convolutions in one kernel.
+pub(crate) fn real_implicit() -> Option<Cuda> {
+    real_with(implicit(0))
+}
+
+fn real_with(options: CudaOptions) -> Option<Cuda> {
     if !wants_real() {
         println!("skipped: set SIMPLENET_TEST_GPU=1 to test the real GPU");
         return None;
     }
-    Some(poisoned(CudaOptions::new(0, precision)))
+    Some(poisoned(options))
 }
 
 /// Opens a device whose unwritten elements show.

@@ -75,6 +75,26 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         }
         world.synchronise();
     }),
+    ("forgets_a_copy", || {
+        let world = World::new(0).unwrap();
+        let x = world.upload(&[1.0f32; 4]);
+        let shape = Shape { shared_bytes: 16, ..shape(1, 1) };
+        world.launch("forgets_a_copy", shape, &[&x]).unwrap();
+        world.synchronise();
+    }),
+    ("names_a_row_between_packets", || {
+        let world = World::new(0).unwrap();
+        let out = world.buffer::<u32>(32);
+        let shape = Shape { shared_bytes: 32 * 24, ..shape(1, 32) };
+        world.launch("names_a_row_between_packets", shape, &[&out]).unwrap();
+        world.synchronise();
+    }),
+    ("multiplies_in_half_a_warp", || {
+        let world = World::new(0).unwrap();
+        let out = world.buffer::<f32>(32);
+        world.launch("multiplies_in_half_a_warp", shape(1, 32), &[&out]).unwrap();
+        world.synchronise();
+    }),
     ("shuffles_in_half_a_warp", || {
         let world = World::new(0).unwrap();
         let out = world.buffer::<f32>(32);
@@ -117,6 +137,14 @@ fn divergent_barriers_and_shuffles_name_the_line() {
 }
 
 #[test]
+fn tensor_core_instructions_have_their_rules() {
+    dies("forgets_a_copy", "kernel forgets_a_copy, block (0,0,0)");
+    dies("forgets_a_copy", "a thread returned before its copies had landed");
+    dies("names_a_row_between_packets", "a row of a matrix is not aligned");
+    dies("multiplies_in_half_a_warp", "some lanes of a warp never reach its shuffle");
+}
+
+#[test]
 fn sanitizers_see_reads_out_of_bounds_and_undefined_behaviour() {
     // The sanitizers overlap; which of them comes first is the compiler's choice.
     let bounds: &[&str] =
@@ -141,7 +169,7 @@ fn sanitizers_see_reads_out_of_bounds_and_undefined_behaviour() {
 
 #[test]
 fn sanitizers_have_nothing_against_correct_programs() {
-    for filter in ["kernels::", "streams::", "graphs::", "products::"] {
+    for filter in ["kernels::", "streams::", "graphs::", "products::", "tensor_core::"] {
         let Some(mut child) = sanitized_child(&samples(), filter) else { return };
         let output = child.output().unwrap();
         assert!(output.status.success(), "{}", text(&output));

@@ -17,4 +17,5 @@ mod products;
 mod safe_interface;
 mod scenarios;
 mod streams;
+mod tensor_core;
 mod world;

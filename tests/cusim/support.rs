@@ -60,6 +60,8 @@ pub(crate) struct Counters {
     pub(crate) uploaded_bytes: u64,
     pub(crate) downloads: u64,
     pub(crate) downloaded_bytes: u64,
+    /// Accesses that `ldmatrix` took beyond one a matrix, because rows shared banks.
+    pub(crate) bank_conflicts: u64,
     /// Calls in which the host waited for the device.
     pub(crate) synchronisations: u64,
     /// Questions for the time between two events.

@@ -12,6 +12,7 @@ use super::staging::Staging;
 use super::tuning::Tuning;
 use super::{CudaOptions, Precision};
 use cudarc::driver::CudaContext;
+use cudarc::driver::sys::CUdevice_attribute;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What every operation works with.
@@ -19,6 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Context {
     pub(super) device: Device,
     pub(super) precision: Precision,
+    /// Whether convolutions of halves go by `conv2d_implicit` where it serves them.
+    pub(super) implicit_gemm: bool,
+    /// How many blocks the device runs at once, at least.
+    pub(super) multiprocessors: usize,
     /// Bytes that cached features may take, where a limit was set.
     pub(super) feature_memory: Option<usize>,
     /// Whether recorded work becomes a graph.
@@ -35,7 +40,8 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
-        let CudaOptions { ordinal, precision, feature_memory, poison_memory, records } = options;
+        let CudaOptions { ordinal, precision, implicit_gemm, feature_memory, poison_memory, records } =
+            options;
         let devices = probe::devices()?;
         let count = devices.len();
         let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
@@ -46,6 +52,9 @@ impl Context {
             return Err(CudaError::NoSuchPrecision { device: device.name, precision: "tf32" });
         }
         let cuda = CudaContext::new(ordinal).doing("opening it")?;
+        let multiprocessors = cuda
+            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .doing("counting its multiprocessors")? as usize;
         // SAFETY: cudarc's own slices are not used. Buffers are ordered by the one compute stream; the copy stream
         // has explicit events.
         unsafe { cuda.disable_event_tracking() };
@@ -59,6 +68,8 @@ impl Context {
         Ok(Self {
             device,
             precision,
+            implicit_gemm,
+            multiprocessors,
             feature_memory,
             records,
             memory,

@@ -2,10 +2,11 @@
 //!
 //! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one is computed in one of
 //! several ways ([`Implementation`]): by gathering its patches (im2col) a bounded tile of output positions at a time and
-//! multiplying the tile. Bias, residual and ReLU are part of the product, or one pass over its result where cuBLASLt
+//! multiplying the tile, or in half precision by one kernel that gathers and multiplies. Bias, residual and ReLU are part of the product, or one pass over its result where cuBLASLt
 //! does not offer that.
 
 use super::context::Context;
+use super::conv2d_implicit;
 use super::convolutions::{Implementation, Shape, is_pointwise, tile_rows};
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
@@ -44,11 +45,11 @@ const _: () = assert!(size_of::<Patches>() == 40, "Patches of kernels/conv2d.cu"
 /// Convolution weights on the device, in the backbone's element type.
 #[derive(Debug)]
 pub struct CudaConvolution {
-    geometry: ConvolutionGeometry,
+    pub(super) geometry: ConvolutionGeometry,
     /// `[O, K]`: `(kh, kw, I)` flattened, and zeros up to a multiple of [`COLUMNS`] where patches are gathered.
-    weight: CudaTensor,
+    pub(super) weight: CudaTensor,
     /// `[O]`.
-    bias: CudaTensor,
+    pub(super) bias: CudaTensor,
 }
 
 /// Lays out weights and copies them to the device.
@@ -143,6 +144,10 @@ impl Call<'_> {
             Implementation::Product => by_element!(self.input.element(), T => self.product::<T>()),
             Implementation::Im2col { tile_bytes } => {
                 by_element!(self.input.element(), T => self.im2col::<T>(tile_bytes))
+            }
+            Implementation::ImplicitGemm => {
+                let Self { context, input, convolution, residual, relu } = *self;
+                conv2d_implicit::conv2d_implicit(context, input, convolution, residual, relu)
             }
         }
     }

@@ -5,6 +5,7 @@
 //! of [`Implementation`], with a name for tables of plans and a line in [`Shape::implementations`].
 
 use super::context::Context;
+use super::conv2d_implicit;
 use super::error::CudaError;
 use super::memory::ElementType;
 use super::tuning::Candidates;
@@ -26,6 +27,8 @@ pub(super) enum Implementation {
     Product,
     /// Patches gathered and multiplied in tiles of about so many bytes.
     Im2col { tile_bytes: usize },
+    /// One kernel that gathers and multiplies ([`conv2d_implicit`]).
+    ImplicitGemm,
 }
 
 impl Implementation {
@@ -34,6 +37,7 @@ impl Implementation {
         match self {
             Implementation::Product => "one product".to_owned(),
             Implementation::Im2col { tile_bytes } => format!("im2col in tiles of {tile_bytes} bytes"),
+            Implementation::ImplicitGemm => "implicit gemm".to_owned(),
         }
     }
 }
@@ -70,13 +74,18 @@ impl Shape {
         n * out_h * out_w
     }
 
-    /// The ways to compute it on a device with such a cache, the one first that is taken where nothing is measured.
-    fn implementations(&self, row_bytes: usize, l2_cache: usize) -> Vec<Implementation> {
-        if is_pointwise(&self.geometry) {
-            return vec![Implementation::Product];
+    /// The ways to compute it, the one first that is taken where nothing is measured.
+    fn implementations(&self, context: &Context, row_bytes: usize) -> Result<Vec<Implementation>, CudaError> {
+        let implicit = conv2d_implicit::serves(context, &self.geometry, self.element)?;
+        if implicit && context.implicit_gemm {
+            return Ok(vec![Implementation::ImplicitGemm]);
         }
-        let tiles = im2col_tiles(row_bytes, self.rows(), l2_cache);
-        tiles.into_iter().map(|tile_bytes| Implementation::Im2col { tile_bytes }).collect()
+        if is_pointwise(&self.geometry) {
+            return Ok(vec![Implementation::Product]);
+        }
+        let tiles = im2col_tiles(row_bytes, self.rows(), context.device.l2_cache);
+        let im2col = tiles.into_iter().map(|tile_bytes| Implementation::Im2col { tile_bytes });
+        Ok(im2col.chain(implicit.then_some(Implementation::ImplicitGemm)).collect())
     }
 }
 
@@ -114,7 +123,7 @@ impl Convolutions {
         if let Some(&known) = self.chosen().get(shape) {
             return Ok(known);
         }
-        let ways = shape.implementations(row_bytes, context.device.l2_cache);
+        let ways = shape.implementations(context, row_bytes)?;
         let implementation = if let [only] = ways[..] {
             // Nothing to be chosen, and nothing for a table.
             only

@@ -13,6 +13,7 @@ mod batch_norm;
 mod column_sums;
 mod context;
 mod conv2d;
+mod conv2d_implicit;
 mod convolutions;
 mod cublaslt;
 mod error;
@@ -89,6 +90,9 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// Its arithmetic.
     pub precision: Precision,
+    /// Every convolution of halves that `conv2d_implicit` serves goes by it, unasked and untimed: for tests. Otherwise it
+    /// is one of the ways among which [`Tuner`] chooses, and not the first.
+    pub implicit_gemm: bool,
     /// Bytes of device memory that cached features may take. Default: what is free, but for a reserve.
     pub feature_memory: Option<usize>,
     /// Fill every buffer with NaN before it is used, so that an element nobody wrote shows: for tests.
@@ -100,7 +104,14 @@ pub struct CudaOptions {
 impl CudaOptions {
     /// Device `ordinal` as a user wants it.
     pub fn new(ordinal: usize, precision: Precision) -> Self {
-        Self { ordinal, precision, feature_memory: None, poison_memory: false, records: true }
+        Self {
+            ordinal,
+            precision,
+            implicit_gemm: false,
+            feature_memory: None,
+            poison_memory: false,
+            records: true,
+        }
     }
 }
 

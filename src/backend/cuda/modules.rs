@@ -4,7 +4,7 @@ use super::error::{CudaError, Doing};
 use super::images;
 use super::launch::kernels::FUNCTIONS;
 use super::probe::Device;
-use cudarc::driver::sys::{CUfunction, CUmodule, CUresult};
+use cudarc::driver::sys::{CUfunction, CUfunction_attribute, CUmodule, CUresult};
 use cudarc::driver::{CudaContext, result};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,7 +22,10 @@ pub(super) struct Modules {
 struct Module(CUmodule);
 
 #[derive(Clone, Copy, Debug)]
-struct Function(CUfunction);
+struct Function {
+    handle: CUfunction,
+    architecture: u32,
+}
 
 // SAFETY: handles of the driver, which any thread may use with the context bound.
 unsafe impl Send for Module {}
@@ -39,15 +42,29 @@ impl Modules {
 
     /// The kernel with that number, loading its image if it is the first of its file.
     pub(super) fn function(&self, number: usize) -> Result<CUfunction, CudaError> {
+        self.loaded(number).map(|function| function.handle)
+    }
+
+    /// The architecture (80 is compute capability 8.0) that nvcc compiled the kernel for of which this device runs the
+    /// code: its own, or an older one whose code the driver found fit for it.
+    pub(super) fn architecture(&self, number: usize) -> Result<u32, CudaError> {
+        self.loaded(number).map(|function| function.architecture)
+    }
+
+    fn loaded(&self, number: usize) -> Result<Function, CudaError> {
         if let Some(function) = self.functions[number].get() {
-            return Ok(function.0);
+            return Ok(*function);
         }
         let (file, name) = FUNCTIONS[number];
         let module = self.module(file)?;
         let symbol = CString::new(name).unwrap_or_else(|_| unreachable!("a C identifier has no NUL"));
         // SAFETY: the module stays loaded as long as `self`.
-        let function = unsafe { result::module::get_function(module, symbol) }.doing(name)?;
-        Ok(self.functions[number].get_or_init(|| Function(function)).0)
+        let handle = unsafe { result::module::get_function(module, symbol) }.doing(name)?;
+        let compiled_for = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION;
+        // SAFETY: as above.
+        let architecture =
+            unsafe { result::function::get_function_attribute(handle, compiled_for) }.doing(name)?;
+        Ok(*self.functions[number].get_or_init(|| Function { handle, architecture: architecture as u32 }))
     }
 
     fn module(&self, file: usize) -> Result<CUmodule, CudaError> {

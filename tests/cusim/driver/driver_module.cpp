@@ -71,6 +71,7 @@ CUSIM_API int cuModuleGetFunction(void** handle, void* module_handle, const char
 // --- Functions; the numbers are CUfunction_attribute's ---------------------------------------------------------------------
 
 constexpr int MAX_THREADS_PER_BLOCK = 0;
+constexpr int PTX_VERSION = 5;
 constexpr int BINARY_VERSION = 6;
 constexpr int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 constexpr int PREFERRED_SHARED_MEMORY_CARVEOUT = 9;
@@ -82,6 +83,7 @@ CUSIM_API int cuFuncGetAttribute(int* value, int attribute, void* handle) {
         case MAX_THREADS_PER_BLOCK:
             *value = int(function->kernel.max_threads);
             return SUCCESS;
+        case PTX_VERSION:  // as if nvcc had compiled for the device itself
         case BINARY_VERSION:
             *value = settings().capability_major * 10 + settings().capability_minor;
             return SUCCESS;

@@ -50,7 +50,8 @@ Result KernelLaunch::check(Device& device) const {
 void KernelLaunch::run(Device& device) {
     std::vector<void*> arguments;
     for (size_t i = 0; i < offsets_.size(); ++i) arguments.push_back(argument(i));
-    execute({&kernel_, grid_, block_, dynamic_shared_bytes_, arguments.data(), device.order});
+    device.counters.bank_conflicts +=
+        execute({&kernel_, grid_, block_, dynamic_shared_bytes_, arguments.data(), device.order});
     ++device.counters.kernels_run;
 }
 

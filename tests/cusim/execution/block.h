@@ -12,9 +12,17 @@ class Fiber;
 struct Kernel;
 
 constexpr unsigned WARP_SIZE = 32;
-constexpr unsigned WIDEST_EXCHANGE = 16;
+constexpr unsigned WIDEST_EXCHANGE = 64;
 
 enum class State : unsigned char { running, at_barrier, at_exchange, done };
+
+// An asynchronous copy to shared memory that has not landed: what it will write, and the group it belongs to.
+struct Copy {
+    void* to;
+    unsigned char data[16];
+    unsigned bytes;
+    unsigned group;
+};
 
 struct Thread {
     uint3 index;
@@ -23,6 +31,8 @@ struct Thread {
     State state;
     std::source_location where;  // of the barrier or exchange it waits at
     Fiber* fiber;                // that carries its stack while it waits
+    std::vector<Copy> copies;
+    unsigned groups;  // of copies, made so far
 };
 
 // The mailboxes of one warp. Two sets alternate, so that a lane that runs ahead into the next exchange does not overwrite
@@ -48,6 +58,7 @@ struct Block {
     unsigned next_to_start = 0;   // position in `order`
     unsigned live = 0;
     unsigned at_barrier = 0;
+    uint64_t bank_conflicts = 0;  // since the launch began, on this worker
 };
 
 // A fiber never leaves the worker that started it, so that a compiler may keep these addresses over a suspension.

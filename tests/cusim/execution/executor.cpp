@@ -62,7 +62,8 @@ class BlockOrder {
 // What one OS thread needs to run blocks. It outlives launches, so that stacks are made once.
 class Worker {
   public:
-    void run_blocks(const Launch& launch, const BlockOrder& order, std::atomic<uint64_t>& next, uint64_t blocks) {
+    void run_blocks(const Launch& launch, const BlockOrder& order, std::atomic<uint64_t>& next, uint64_t blocks,
+                    std::atomic<uint64_t>& conflicts) {
         prepare(launch);
         SharedMemory shared(*launch.kernel, launch.dynamic_shared_bytes);
         block_.dynamic_shared = shared.dynamic();
@@ -77,6 +78,7 @@ class Worker {
             shared.check();
         }
         current_block = nullptr;
+        conflicts.fetch_add(block_.bank_conflicts, std::memory_order_relaxed);
     }
 
     std::vector<Fiber*> idle;
@@ -87,13 +89,14 @@ class Worker {
         block_.size = launch.block;
         block_.kernel = launch.kernel;
         block_.arguments = launch.arguments;
+        block_.bank_conflicts = 0;
         const unsigned threads = launch.block.x * launch.block.y * launch.block.z;
         block_.threads.resize(threads);
         block_.order.resize(threads);
         block_.warps.resize((threads + WARP_SIZE - 1) / WARP_SIZE);
         uint3 index = {0, 0, 0};
         for (unsigned i = 0; i < threads; ++i) {
-            block_.threads[i] = {index, i % WARP_SIZE, i / WARP_SIZE, State::done, {}, nullptr};
+            block_.threads[i] = {index, i % WARP_SIZE, i / WARP_SIZE, State::done, {}, nullptr, {}, 0};
             block_.order[i] = launch.order == Order::reverse ? threads - 1 - i : i;
             if (++index.x == launch.block.x) {
                 index.x = 0;
@@ -215,10 +218,12 @@ void Worker::run_threads(Fiber& fiber) {
             Thread& thread = block.threads[block.order[block.next_to_start++]];
             thread.state = State::running;
             thread.fiber = &fiber;
+            thread.groups = 0;
             current_thread = &thread;
             block.kernel->call(block.kernel->function, block.arguments);
             // `thread` again by name: the kernel may have waited, and others have run since.
             thread.state = State::done;
+            if (!thread.copies.empty()) kernel_fault("a thread returned before its copies had landed", thread.where);
             --block.live;
             block.warps[thread.warp].live &= ~(1u << thread.lane);
             close_exchange_if_complete(block, thread.warp);
@@ -230,12 +235,12 @@ void Worker::run_threads(Fiber& fiber) {
 
 }  // namespace
 
-void execute(const Launch& launch) {
+uint64_t execute(const Launch& launch) {
     const uint64_t blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
     const uint64_t threads = blocks * launch.block.x * launch.block.y * launch.block.z;
     const BlockOrder order(launch.order, blocks);
-    std::atomic<uint64_t> next{0};
-    const auto work = [&] { worker().run_blocks(launch, order, next, blocks); };
+    std::atomic<uint64_t> next{0}, conflicts{0};
+    const auto work = [&] { worker().run_blocks(launch, order, next, blocks, conflicts); };
 #ifdef __SANITIZE_ADDRESS__
     // Shared arrays are plain statics there: one launch at a time.
     static std::mutex one_launch;
@@ -249,6 +254,7 @@ void execute(const Launch& launch) {
         run_on_all_workers(work);
     }
 #endif
+    return conflicts;
 }
 
 void wait_at_barrier(std::source_location where) {

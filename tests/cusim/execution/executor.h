@@ -22,7 +22,7 @@ struct Launch {
     Order order;
 };
 
-// Returns when every block has run.
-void execute(const Launch& launch);
+// Returns when every block has run, and what it has counted: bank conflicts of ldmatrix.
+uint64_t execute(const Launch& launch);
 
 }  // namespace cusim

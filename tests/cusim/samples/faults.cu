@@ -1,6 +1,6 @@
 // Kernels with one mistake each, which the simulator has to show.
 
-#include "common.cuh"
+#include "tensor_core.cuh"
 
 // `<=` instead of `<`.
 extern "C" __global__ void writes_one_too_many(float* __restrict__ out, unsigned count) {
@@ -61,4 +61,27 @@ extern "C" __global__ void shuffles_in_half_a_warp(float* __restrict__ out) {
     } else {
         out[threadIdx.x] = __shfl_xor_sync(ALL_LANES, 1.0f, 1);
     }
+}
+
+// Nobody waits for the copy.
+extern "C" __global__ void forgets_a_copy(const __half* __restrict__ x) {
+    DYNAMIC_SHARED(__half, packet);
+    copy_async_16(packet, x, true);
+    commit_copies();
+}
+
+extern "C" __global__ void names_a_row_between_packets(unsigned* __restrict__ out) {
+    DYNAMIC_SHARED(__half, rows);
+    unsigned matrices[4];
+    ldmatrix_x4(matrices, rows + threadIdx.x * 12);
+    out[threadIdx.x] = matrices[0];
+}
+
+// Half of the warp multiplies.
+extern "C" __global__ void multiplies_in_half_a_warp(float* __restrict__ out) {
+    float sum[4] = {};
+    const unsigned a[4] = {};
+    if (threadIdx.x < 16) mma_m16n8k16(sum, a, 0u, 0u);
+    __syncthreads();
+    out[threadIdx.x] = sum[0];
 }
