@@ -147,6 +147,11 @@ fn choices() {
     // What was chosen is what runs: algorithms 2 and 3 sum in another order than the first that is offered.
     assert_eq!(untuned[0] != out[0], fastest != 0);
 
+    // What was measured in this process is not measured again for a second model's table.
+    let (again, tuned) = tune(&cuda, &work, None, true);
+    assert!(again == out && tuned.measured == 0 && tuned.plans == plans);
+    assert_eq!(asked(simulator).0, times, "questions for the time");
+
     // Another device knows nothing of it, and the table serves it as well.
     let other = simulated(FORWARD, Precision::F32).unwrap();
     assert!(work.run(&other) == untuned);
