@@ -65,7 +65,7 @@ pub(super) struct BenchArgs {
     /// Runs that count, 5 or more. Default: as many as fit --seconds, and at least 5.
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
-    /// Runs before the clock counts. Default: as many as fit a fifth of --seconds, and at least 1.
+    /// Runs before the clock counts. Default: as many as fit a fifth of --seconds, and at least 3.
     #[arg(long, value_name = "N")]
     warmups: Option<usize>,
     /// Time for each figure, where --repeats does not say how often.

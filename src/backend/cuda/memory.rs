@@ -164,6 +164,11 @@ impl Memory {
         recording::stream(self).unwrap_or_else(|| self.stream.cu_stream())
     }
 
+    /// Waits for the compute stream. The whole device cannot be waited for while another thread records.
+    pub(super) fn wait(&self) {
+        self.context.record_err(self.stream.synchronize());
+    }
+
     /// Gives back what no tensor uses at the moment.
     pub(super) fn trim(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -142,6 +142,7 @@ CUSIM_API int cuEventSynchronize(void* handle) {
     return on_event(handle, [](Event& event) {
         if (!event.record) return SUCCESS;
         if (event.record->capture) return invalidate(*event.record->capture), CAPTURED_EVENT;
+        if (event.record->done) return SUCCESS;
         ++event.device.counters.synchronisations;
         event.record->complete();
         return SUCCESS;
