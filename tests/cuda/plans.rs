@@ -147,6 +147,11 @@ fn choices() {
     // What was chosen is what runs: algorithms 2 and 3 sum in another order than the first that is offered.
     assert_eq!(untuned[0] != out[0], fastest != 0);
 
+    // What was measured in this process is not measured again for a second model's table.
+    let (again, tuned) = tune(&cuda, &work, None, true);
+    assert!(again == out && tuned.measured == 0 && tuned.plans == plans);
+    assert_eq!(asked(simulator).0, times, "questions for the time");
+
     // Another device knows nothing of it, and the table serves it as well.
     let other = simulated(FORWARD, Precision::F32).unwrap();
     assert!(work.run(&other) == untuned);
@@ -188,7 +193,7 @@ fn refusals() {
         // From a fresh device: this one remembers what it measured.
         let fresh = simulated(FORWARD, Precision::F32).unwrap();
         let (again, tuned) = tune(&fresh, &work, Some(&damaged), true);
-        assert_eq!(tuned.refused, std::slice::from_ref(key));
+        assert_eq!(tuned.refused.as_slice(), std::slice::from_ref(key));
         assert!(tuned.measured > 0);
         assert_eq!(tuned.plans, plans, "made again as it was");
         assert!(again == out);
@@ -196,7 +201,7 @@ fn refusals() {
         // Where nothing may be timed, the first way is taken in its place.
         let (times, _) = asked(simulator);
         let (first, tuned) = tune(&fresh, &work, Some(&damaged), false);
-        assert_eq!((tuned.refused.as_slice(), tuned.measured), ([key.clone()].as_slice(), 0));
+        assert_eq!((tuned.refused.as_slice(), tuned.measured), (std::slice::from_ref(key), 0));
         assert!(tuned.missing >= 1, "{tuned:?}");
         if *key == linear {
             assert!(first[0] == untuned[0] && first[0] != out[0] && first[1] == out[1]);
