@@ -2,6 +2,7 @@
 
 use super::architecture::Architecture;
 use super::resnet::ResNet;
+use super::stages::{NORMALIZE, Watch, unwatched};
 use crate::backend::{Aggregation, Backend, Result};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -142,16 +143,44 @@ impl<B: Backend> FeatureExtractor<B> {
 
     /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
     pub fn features(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
-        let input = backend.normalize(images, shape)?;
-        let layers = self.network.forward(backend, &input)?;
+        self.features_watched(backend, images, shape, &mut unwatched)
+    }
+
+    /// As [`FeatureExtractor::features`]; `watch` hears of every stage up to the last layer.
+    pub fn features_watched(
+        &self,
+        backend: &B,
+        images: &[u8],
+        shape: [usize; 3],
+        watch: &mut Watch<'_>,
+    ) -> Result<B::Tensor> {
+        let layers = self.layers(backend, images, shape, watch)?;
         self.aggregate(backend, layers).map(|(_, features)| features)
     }
 
     /// What each level contributes to the features, on its own grid, `[N, Hₗ, Wₗ, Cₗ]…`: all that a head needs which
-    /// projects before it resizes.
-    pub fn levels(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Vec<B::Tensor>> {
+    /// projects before it resizes. `watch` hears of every stage up to the last layer.
+    pub fn levels(
+        &self,
+        backend: &B,
+        images: &[u8],
+        shape: [usize; 3],
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<B::Tensor>> {
+        self.levels_of(backend, &self.layers(backend, images, shape, watch)?)
+    }
+
+    /// The outputs of layers 1, 2, ….
+    fn layers(
+        &self,
+        backend: &B,
+        images: &[u8],
+        shape: [usize; 3],
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<B::Tensor>> {
         let input = backend.normalize(images, shape)?;
-        self.levels_of(backend, &self.network.forward(backend, &input)?)
+        watch(NORMALIZE)?;
+        self.network.forward_watched(backend, &input, watch)
     }
 
     /// As [`FeatureExtractor::levels`], from the outputs of layers 1, 2, ….

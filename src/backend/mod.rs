@@ -260,6 +260,14 @@ pub trait Backend: Send + Sync {
     /// The device in words, for reports.
     fn description(&self) -> String;
 
+    /// Waits until everything that was enqueued so far has run, copies included. Only a clock needs it: results wait
+    /// for themselves.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Bytes of the device's own memory that are held at present, buffers kept for reuse included; `None` where
+    /// tensors live in the program's host memory.
+    fn memory_held(&self) -> Option<u64>;
+
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
 

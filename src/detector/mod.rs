@@ -2,13 +2,16 @@
 
 mod decision;
 mod import;
+mod inspection;
 mod model_file;
 
 pub use decision::{Verdict, region, verdict};
 pub use import::{ImportError, import_head};
+pub use inspection::{Inspected, InspectionTimes, inspect};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
 
 use crate::backbone::FeatureExtractor;
+use crate::backbone::stages::{HEAD, MAP, Watch, unwatched};
 use crate::backbone::weights::StateDict;
 use crate::backend::{Backend, BackendError, DeviceTensor};
 use crate::files::WriteError;
@@ -149,18 +152,31 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
     pub fn score(&self, backend: &B, pixels: &[u8]) -> Result<Scores<f32>, ModelError> {
+        self.score_watched(backend, pixels, &mut unwatched)
+    }
+
+    /// As [`Detector::score`]; `watch` hears of every stage: the backbone's, then [`HEAD`] and [`MAP`].
+    pub fn score_watched(
+        &self,
+        backend: &B,
+        pixels: &[u8],
+        watch: &mut Watch<'_>,
+    ) -> Result<Scores<f32>, ModelError> {
         let shape = [pixels.len() / (self.side * self.side * 3), self.side, self.side];
         let scores = match &self.head {
             DetectorHead::Levels(head) => {
-                head.anomaly_scores(backend, self.extractor.levels(backend, pixels, shape)?)?
+                head.anomaly_scores(backend, self.extractor.levels(backend, pixels, shape, watch)?)?
             }
             DetectorHead::Features(head) => {
-                let features = self.extractor.features(backend, pixels, shape)?;
+                let features = self.extractor.features_watched(backend, pixels, shape, watch)?;
                 let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
                 head.anomaly_scores(backend, &backend.reshape(features, &[n * h * w, channels]))?
             }
         };
-        Ok(self.maps.finish(backend, scores)?)
+        watch(HEAD)?;
+        let scores = self.maps.finish(backend, scores)?;
+        watch(MAP)?;
+        Ok(scores)
     }
 
     /// Takes the detector apart to use its extractor again.

@@ -58,6 +58,14 @@ impl Backend for Faulty {
         format!("{} with {:?}", self.cpu.description(), self.fault)
     }
 
+    fn synchronize(&self) -> Result<()> {
+        self.cpu.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.cpu.memory_held()
+    }
+
     fn upload(&self, tensor: &Tensor<f64>) -> Result<T> {
         self.cpu.upload(tensor)
     }

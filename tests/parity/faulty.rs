@@ -132,6 +132,14 @@ impl<B: Backend> Backend for Faulty<B> {
 
     // --- Everything else is the inner backend's -------------------------------------------------------------------
 
+    fn synchronize(&self) -> Result<()> {
+        self.inner.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.inner.memory_held()
+    }
+
     fn upload(&self, tensor: &Tensor<B::Scalar>) -> Result<B::Tensor> {
         self.inner.upload(tensor)
     }

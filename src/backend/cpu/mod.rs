@@ -83,6 +83,15 @@ impl<T: Scalar> Backend for Cpu<T> {
         format!("CPU, {} threads, {convolutions} convolutions", rayon::current_num_threads())
     }
 
+    /// Every operation has run when it returns.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        None
+    }
+
     fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
         Ok(self.filled(tensor.shape(), tensor.data()))
     }

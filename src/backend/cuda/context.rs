@@ -56,6 +56,11 @@ impl Context {
         self.cuda.bind_to_thread().doing("binding its context")
     }
 
+    /// Waits for both streams.
+    pub(super) fn synchronize(&self) -> Result<(), CudaError> {
+        self.cuda.synchronize().doing("waiting for its work")
+    }
+
     /// The element type of the backbone's activations.
     pub(super) fn activation(&self) -> ElementType {
         match self.precision {

@@ -142,6 +142,11 @@ impl Memory {
         }
     }
 
+    /// Bytes allocated, free buffers included.
+    pub(super) fn held(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).held
+    }
+
     /// Bytes that can still be had: those the driver has, and those of free buffers.
     pub(super) fn available(&self) -> Result<usize, CudaError> {
         let (free, _) = self.context.mem_get_info().doing("asking for its free memory")?;

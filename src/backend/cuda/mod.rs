@@ -115,6 +115,14 @@ impl Backend for Cuda {
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
     }
 
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.context.synchronize()?)
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        Some(self.context.memory.held() as u64)
+    }
+
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
         let out = self.context.tensor(tensor.shape(), ElementType::F32)?;
         self.context.staging().upload(bytemuck::must_cast_slice(tensor.data()), out.buffer())?;
