@@ -37,6 +37,7 @@ def parse(arguments):
     parser.add_argument("--seconds", type=float, default=5.0, help="time of one figure where --repeats does not say")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "target" / "benches")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--compare", metavar="DUMP", help="time nothing; compare the features of a `simplenet dump` with PyTorch's")
     return parser.parse_args(arguments)
 
 
@@ -198,6 +199,12 @@ def main(arguments=None):
         return list(table) if "all" in options.engine else options.engine
 
     task = engines.Task(options.backbone, options.weights, options.size, options.threads, device, options.cache)
+    if options.compare:
+        import same_network
+
+        error = same_network.feature_error(options.compare, task)
+        print(f"{error:.2e}")
+        return 0 if error <= same_network.TOLERANCES[options.precision[0]] else 1
     measure = measure_model if options.scope == "model" else measure_training
     report = {
         "format": 1,

@@ -83,7 +83,7 @@ def test_the_table_names_everything():
     found = rounds()
     found[1].append(report("half", (1, [0.025] * 5), precision="bf16"))
     found[1].append(report("none", skipped=[{"engine": "absent", "precision": "f32", "reason": "it is missing"}]))
-    page = side_by_side.table(found, {"date": "today", "machine": "here", "commands": {"simplenet-f32": "simplenet bench"}})
+    page = side_by_side.table(found, {"date": "today", "machine": "here", "commands": {"simplenet-f32": "/opt/simplenet bench"}, "same": {"f32": "1e-6"}})
     lines = page.splitlines()
     order = [line.split(" | ")[0] for line in lines if line.startswith("| ") and " f32 " in line]
     assert order == ["| fast", "| **simplenet**", "| slow"], order
@@ -91,13 +91,13 @@ def test_the_table_names_everything():
     assert "f32: ours is **0.50 [0.50, 0.50]** times as fast as the best other, fast." in lines, page
     assert any(line.startswith("| half | bf16 |") and "| 0.25 (ours in f32) |" in line for line in lines), page
     assert "- not measured: absent f32: it is missing" in lines, page
-    for said in ("today; here; CPU. 2 rounds", "- `simplenet bench`", "- the program of slow", "- words"):
+    for said in ("today; here; CPU. 2 rounds", "- `simplenet bench`", "- the program of slow", "- words", "PyTorch's in f32: 1e-6"):
         assert said in page, f"{said!r} is not in\n{page}"
 
 
 def test_training_counts_its_images():
     found = {1: [report("simplenet", (4, [0.5] * 5), scope="train", images=28), report("other", (4, [1.0] * 5), scope="train", images=28)]}
-    page = side_by_side.table(found, {"date": "", "machine": "", "commands": {}})
+    page = side_by_side.table(found, {"date": "", "machine": "", "commands": {}, "same": {}})
     assert "| **simplenet** | f32 | 500.00 | 500.00 | 56.00 |" in page and "ours is **2.00** times" in page, page
     assert "an epoch of the head on 28 images, batch 4" in page, page
 
@@ -112,7 +112,8 @@ def test_rounds_alternate_and_add_up():
             code = f"open({str(order)!r}, 'a').write({name!r}); print({json.dumps(text)!r} if {text is not None} else 'broken')"
             lines.append((name, [sys.executable, "-c", code]))
         options = side_by_side.parse(["--rounds", "2", "--output", place, "--simplenet", sys.executable])
-        kept, side_by_side.commands = side_by_side.commands, lambda _: lines
+        kept = side_by_side.commands, side_by_side.compare
+        side_by_side.commands, side_by_side.compare = lambda _: lines, lambda _: {}
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 side_by_side.measure(options)
@@ -124,7 +125,7 @@ def test_rounds_alternate_and_add_up():
                 except SystemExit:
                     pass
         finally:
-            side_by_side.commands = kept
+            side_by_side.commands, side_by_side.compare = kept
         assert order.read_text() == "abc" * 4, order.read_text()
         found = side_by_side.read(folder)
         assert sorted(found) == [1, 2, 3, 4] and all(len(reports) == 3 for reports in found.values())

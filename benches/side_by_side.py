@@ -21,6 +21,7 @@ import subprocess
 import sys
 
 import figures
+import same_network
 
 HERE = pathlib.Path(__file__).resolve().parent
 OURS = "simplenet"
@@ -70,6 +71,26 @@ def commands(options):
     yield "baseline", [*before, *baseline, "--precision", options.precision, "--engine", options.engine]
 
 
+def compare(options):
+    """Relative error of our features against PyTorch's, by precision, before anything is timed; one too large ends the run."""
+    found = {}
+    for precision in options.precision.split(","):
+        shared = ["--backbone", options.backbone, "--weights", options.weights, "--size", str(options.size), "--precision", precision]
+        resize = ["--resize", str(max(options.size, 256)), "--device", options.device, *shlex.split(options.ours)]
+        try:
+            tensors = same_network.dump(options.simplenet, [*shared, *resize], options.output)
+        except subprocess.CalledProcessError as error:
+            print(f"our {precision} is not compared: {error}", file=sys.stderr)
+            continue
+        command = [sys.executable, str(HERE / "pytorch_baseline.py"), *shared, "--device", "cpu", "--compare", str(tensors)]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        tensors.unlink()
+        if ran.returncode != 0:
+            sys.exit(f"our {precision} features are not PyTorch's ({ran.stdout.strip() or 'no figure'}): nothing is timed")
+        found[precision] = ran.stdout.strip()
+    return found
+
+
 def measure(options):
     """Runs the rounds; each report lies in the output folder as soon as there is one."""
     if not shutil.which(options.simplenet):
@@ -84,7 +105,8 @@ def measure(options):
     else:
         machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs"
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        record.write_text(json.dumps({"date": date, "machine": machine, "commands": settings}, indent=1))
+        same = compare(options)
+        record.write_text(json.dumps({"date": date, "machine": machine, "commands": settings, "same": same}, indent=1))
     first = 1 + max((int(path.name.split("-")[1]) for path in options.output.glob("round-*")), default=0)
     for number in range(first, first + options.rounds):
         for name, command in lines:
@@ -183,14 +205,20 @@ def group_table(task, engines):
     return lines + ["", *verdicts, ""]
 
 
+def without_folders(command):
+    """A command line whose programs and files are named without the folders of one machine."""
+    return shlex.join(pathlib.Path(word).name if word.startswith("/") else word for word in shlex.split(command))
+
+
 def table(rounds, record):
     """The whole page in markdown."""
     reports = [report for number in sorted(rounds) for report in rounds[number]]
     one_each = lambda key: list(dict.fromkeys(report[key] for report in reports if report.get(key)))  # noqa: E731
     lines = [f"{record['date']}; {record['machine']}; {'; '.join(one_each('device'))}. {len(rounds)} rounds, alternating.", ""]
     lines += [f"- {program}" for program in one_each("program")]
-    lines += [f"- `{command}`" for command in record["commands"].values()]
-    lines += [f"- {protocol}" for protocol in one_each("protocol")]
+    lines += [f"- `{without_folders(command)}`" for command in record["commands"].values()]
+    lines += [f"- {' '.join(protocol.split())}" for protocol in one_each("protocol")]
+    lines += [f"- features of {OURS} in {precision} against PyTorch's in f32: {error}" for precision, error in record["same"].items()]
     lines.append("")
     for task, engines in pool(rounds).items():
         lines += group_table(task, engines)
