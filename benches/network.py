@@ -271,5 +271,7 @@ class Authors(nn.Module):
         size = images.shape[1:3]
         scores, features = self.grid_scores(images)
         maps = smooth_on_the_host(scores, size)
-        F.interpolate(features, size=size, mode="bilinear", align_corners=False).cpu().numpy()
+        # As many images at once as 32-bit offsets reach, as theirs.
+        for part in features.split(max(1, (2**31 - 1) // (features.shape[1] * size[0] * size[1]))):
+            F.interpolate(part, size=size, mode="bilinear", align_corners=False).cpu().numpy()
         return maps, scores.amax((1, 2, 3)).cpu().numpy()
