@@ -81,7 +81,8 @@ fn convolution<B: Backend>(backend: &B, side: usize, repeats: usize) -> Result<f
     let shape = [1, side / PICTURE_WIDTH, PICTURE_WIDTH];
     let pixels: Vec<u8> = (0..side * 3).map(|i| (i * 31 % 251) as u8).collect();
     // A convolution of a picture is what makes activations of the backbone's own type.
-    let input = backend.conv2d(&backend.normalize(&pixels, shape)?, &one_by_one(3)?, None, false)?;
+    let images = backend.upload_images(&pixels, shape)?;
+    let input = backend.conv2d(&backend.normalize(&images)?, &one_by_one(3)?, None, false)?;
     let product = one_by_one(side)?;
     time(backend, repeats, || backend.conv2d(&input, &product, None, false))
 }

@@ -177,9 +177,9 @@ impl Bench<'_> {
             results,
         };
         if self.args.json {
-            print_json(&report)?
+            print_json(&report)?;
         } else {
-            print(&render(&report, &product))?
+            print(&render(&report, &product))?;
         }
         Ok(Outcome::Success)
     }
