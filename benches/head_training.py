@@ -10,9 +10,14 @@ BATCH = 4
 OTHER_NOISE = 0.25
 SIGMA_NOISE = 0.015
 MARGIN = 0.5
-# Largest ‖out − ref‖/‖ref‖ of the loss and of the adaptor's gradient in one step against f64. f32: among six million LeakyReLUs
-# and 6,272 hinges rounding puts a few on the other side of their kink, some 4e-4 of the gradient. The others: rounding units.
-TOLERANCES = {"f32": 2e-3, "tf32": 1e-2, "bf16": 1e-1}
+# Largest ‖out − ref‖/‖ref‖ of one step's loss and gradient of the adaptor against f64. The loss: rounding units. The gradient
+# jumps where rounding puts a LeakyReLU on the other side of its kink: k of n = 6 million make √(k/n) of it, and 1.6e-3 is
+# seen in f32.
+TOLERANCES = {
+    "f32": {"loss": 1e-5, "gradient": 1e-2},
+    "tf32": {"loss": 1e-3, "gradient": 1e-1},
+    "bf16": {"loss": 1e-2, "gradient": 2e-1},
+}
 
 
 def features(task, images, batch=BATCH):
@@ -97,9 +102,9 @@ def verify(trainer):
     errors, drawn = (
         {key: engines.relative_error(a, b) for key, a, b in zip(("loss", "gradient"), one, found[0])} for one in found[1:]
     )
-    for kind, allowed in ((errors, TOLERANCES[trainer.precision]), (drawn, TOLERANCES[trainer.precision] + OTHER_NOISE)):
-        if not all(error <= allowed for error in kind.values()):
-            raise ValueError(f"it computes something else: relative errors {kind}, allowed {allowed}")
+    allowed = TOLERANCES[trainer.precision]
+    if not all(errors[key] <= allowed[key] and drawn[key] <= allowed[key] + OTHER_NOISE for key in allowed):
+        raise ValueError(f"it computes something else: relative errors {errors}, with its own noise {drawn}, allowed {allowed}")
     return errors
 
 
