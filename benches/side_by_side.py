@@ -80,7 +80,8 @@ def compare(options):
         try:
             tensors = same_network.dump(options.simplenet, [*shared, *resize], options.output)
         except subprocess.CalledProcessError as error:
-            print(f"our {precision} is not compared: {error}", file=sys.stderr)
+            found[precision] = f"not compared, the dump ended with exit code {error.returncode}"
+            print(f"our {precision} is {found[precision]}", file=sys.stderr)
             continue
         command = [sys.executable, str(HERE / "pytorch_baseline.py"), *shared, "--device", "cpu", "--compare", str(tensors)]
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
