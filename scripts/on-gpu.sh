@@ -124,6 +124,23 @@ else
     echo "this build has no bench command: no speeds are measured" | tee -a "$log"
 fi
 
+# beside NAME OPTION…: this program and PyTorch in alternating rounds, as one table of ratios.
+python="${PYTHON:-python3}"
+beside() {
+    local name="$1"
+    shift
+    step "beside PyTorch: $name" env SIMPLENET="$binaries/simplenet" PYTHON="$python" \
+        benches/side_by_side.sh --device cuda --output "$output/beside-$name" "$@"
+    [ ! -f "$output/beside-$name/table.md" ] || cat "$output/beside-$name/table.md"
+}
+if "$python" -c 'import torch, scipy, safetensors; assert torch.cuda.is_available()' 2>>"$log"; then
+    beside f16 --precision f16 --batch 1,16,64
+    beside f32 --precision f32,tf32 --batch 1,16
+    beside training --scope train --images 240 --precision f32,tf32
+else
+    echo "missing: PyTorch on CUDA with scipy and safetensors (benches/requirements.txt); nothing is compared with it" | tee -a "$log"
+fi
+
 echo
 echo "log: $log"
 if [ "$failures" -gt 0 ]; then
