@@ -106,7 +106,7 @@ pub(super) fn conv2d(
     let input = half_input.as_ref().unwrap_or(input);
     let residual = half_residual.as_ref().or(residual);
     if conv2d_implicit::serves(context, convolution)? {
-        return conv2d_implicit::conv2d_implicit(context, input, convolution, residual, relu);
+        return Ok(conv2d_implicit::conv2d_implicit(context, input, convolution, residual, relu)?);
     }
     by_element!(element, T => run::<T>(context, input, convolution, residual, relu))
 }

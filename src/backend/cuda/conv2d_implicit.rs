@@ -5,7 +5,7 @@ use super::conv2d::CudaConvolution;
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, kernels};
 use super::memory::{CudaTensor, Element, ElementType};
-use crate::backend::{ConvolutionGeometry, DeviceTensor, Result};
+use crate::backend::{ConvolutionGeometry, DeviceTensor};
 use half::f16;
 
 /// Compute capability, major · 10 + minor, of the oldest code that has the tensor cores' instructions.
@@ -96,10 +96,7 @@ impl Cut {
 }
 
 /// Whether a convolution on this device was asked to go this way, and can.
-pub(super) fn serves(
-    context: &Context,
-    convolution: &CudaConvolution,
-) -> std::result::Result<bool, CudaError> {
+pub(super) fn serves(context: &Context, convolution: &CudaConvolution) -> Result<bool, CudaError> {
     Ok(context.implicit_gemm
         && convolution.weight.element() == ElementType::F16
         && supports(
@@ -123,7 +120,7 @@ pub(super) fn conv2d_implicit(
     convolution: &CudaConvolution,
     residual: Option<&CudaTensor>,
     relu: bool,
-) -> Result<CudaTensor> {
+) -> Result<CudaTensor, CudaError> {
     let CudaConvolution { geometry, weight, bias } = convolution;
     let [n, h, w, channels] = input.axes();
     assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
