@@ -95,25 +95,27 @@ impl Cut {
     }
 }
 
-/// Whether a convolution on this device was asked to go this way, and can.
-pub(super) fn serves(context: &Context, convolution: &CudaConvolution) -> Result<bool, CudaError> {
-    Ok(context.implicit_gemm
-        && convolution.weight.element() == ElementType::F16
-        && supports(
-            &convolution.geometry,
-            context.modules.architecture(kernels::Conv2dImplicit64x64::function())?,
-        ))
+/// Whether the kernels serve a convolution on this device.
+pub(super) fn serves(
+    context: &Context,
+    geometry: &ConvolutionGeometry,
+    element: ElementType,
+) -> Result<bool, CudaError> {
+    if element != ElementType::F16 {
+        return Ok(false);
+    }
+    Ok(supports(geometry, context.modules.architecture(kernels::Conv2dImplicit64x64::function())?))
 }
 
 /// Whether the kernels serve a convolution, where they were compiled for an architecture (80 is 8.0).
-pub(super) fn supports(geometry: &ConvolutionGeometry, architecture: u32) -> bool {
+fn supports(geometry: &ConvolutionGeometry, architecture: u32) -> bool {
     let (kernel_h, kernel_w) = geometry.kernel;
     architecture >= OLDEST
         && geometry.inputs.is_multiple_of(f16::PACKET)
         && kernel_h * kernel_w * geometry.inputs < MOST_IN_A_PATCH
 }
 
-/// `[N, H, W, I] → [N, H', W', O]`, all in half precision, for a convolution that [`supports`] accepts.
+/// `[N, H, W, I] → [N, H', W', O]`, all in half precision, for a convolution that it [`serves`].
 pub(super) fn conv2d_implicit(
     context: &Context,
     input: &CudaTensor,

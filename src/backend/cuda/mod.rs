@@ -2,7 +2,7 @@
 //!
 //! One context, one compute stream on which everything runs in order, one copy stream for images, joined by events.
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
-//! the algorithm that was first chosen for it.
+//! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
 mod adam;
 mod add_noise;
@@ -14,6 +14,8 @@ mod column_sums;
 mod context;
 mod conv2d;
 mod conv2d_implicit;
+mod convolutions;
+mod cublaslt;
 mod error;
 mod feature_cache;
 mod images;
@@ -25,25 +27,32 @@ mod max_pool2d;
 mod memory;
 mod modules;
 mod normalize;
+mod plans;
 pub mod probe;
 mod products;
 mod recording;
 mod resize_add_score;
 mod results;
+mod schedule;
 mod score;
 mod staging;
+mod stopwatch;
+mod tuning;
 
 pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
 pub use normalize::CudaImages;
+pub use plans::{Choice, Origin, Plans, PlansError};
 pub use recording::CudaRecording;
 pub use results::CudaResults;
+pub use schedule::CudaSchedule;
+pub use tuning::{Tuned, Tuner};
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    DeviceTensor, FeatureCacheOptions, Loss, Noise, Result,
+    DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::Tensor;
 use context::Context;
@@ -81,8 +90,8 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// Its arithmetic.
     pub precision: Precision,
-    /// Convolutions of halves in one kernel without patches in memory, where it serves them: no GPU has shown yet when that
-    /// is faster, so that tests alone ask for it.
+    /// Every convolution of halves in one kernel without patches in memory, where it serves them: for tests. Otherwise
+    /// that is one of the ways to choose from by timing, and not taken where nothing is measured.
     pub implicit_gemm: bool,
     /// Bytes of device memory that cached features may take. Default: what is free, but for a reserve.
     pub feature_memory: Option<usize>,
@@ -127,6 +136,7 @@ impl Backend for Cuda {
     type Tensor = CudaTensor;
     type Convolution = CudaConvolution;
     type FeatureCache = CudaFeatureCache;
+    type Schedule = CudaSchedule;
     type Images = CudaImages;
     type Results = CudaResults;
     type Recording = CudaRecording;
@@ -137,12 +147,20 @@ impl Backend for Cuda {
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
     }
 
+    fn tuner(&self) -> Option<Tuner<'_>> {
+        Some(Tuner::new(&self.context))
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(self.context.synchronize()?)
     }
 
     fn memory_held(&self) -> Option<u64> {
         Some(self.context.memory.held() as u64)
+    }
+
+    fn works_beside_host(&self) -> bool {
+        true
     }
 
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
@@ -194,6 +212,10 @@ impl Backend for Cuda {
         work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
     ) -> Result<&'r [CudaTensor]> {
         recording::run_recorded(&self.context, recording, work)
+    }
+
+    fn is_recorded(&self, recording: &CudaRecording) -> bool {
+        recording.is_captured() || !self.context.records
     }
 
     fn normalize(&self, images: &CudaImages) -> Result<CudaTensor> {
@@ -249,8 +271,29 @@ impl Backend for Cuda {
         cache.finish(&self.context)
     }
 
-    fn gather_rows(&self, cache: &CudaFeatureCache, images: &[u32]) -> Result<CudaTensor> {
-        cache.gather_rows(&self.context, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<CudaSchedule> {
+        CudaSchedule::new(&self.context, images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CudaSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(&self.context, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut CudaSchedule) -> Result<()> {
+        schedule.end_step(&self.context)
+    }
+
+    fn reads_features(&self, cache: &CudaFeatureCache) -> bool {
+        cache.is_mapped()
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CudaFeatureCache,
+        schedule: &CudaSchedule,
+        images: usize,
+    ) -> Result<CudaTensor> {
+        cache.gather_rows(&self.context, schedule, images)
     }
 
     fn linear(
@@ -274,7 +317,7 @@ impl Backend for Cuda {
         column_sums::column_sums(&self.context, gradient)
     }
 
-    fn add_noise(&self, input: &CudaTensor, noise: Noise) -> Result<CudaTensor> {
+    fn add_noise(&self, input: &CudaTensor, noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
         add_noise::add_noise(&self.context, input, noise)
     }
 
@@ -362,8 +405,8 @@ impl Backend for Cuda {
         loss::loss(&self.context, scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], step: u32) -> Result<()> {
-        adam::adam(&self.context, slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], schedule: &CudaSchedule) -> Result<()> {
+        adam::adam(&self.context, slots, schedule)
     }
 
     fn anomaly_map(
@@ -377,6 +420,10 @@ impl Backend for Cuda {
 
     fn reshape(&self, tensor: CudaTensor, shape: &[usize]) -> CudaTensor {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CudaTensor) -> Result<()> {
+        Ok(tensor.buffer().fill(0)?)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {
