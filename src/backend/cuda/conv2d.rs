@@ -2,11 +2,11 @@
 //!
 //! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one is computed in one of
 //! several ways ([`Implementation`]): by gathering its patches (im2col) a bounded tile of output positions at a time and
-//! multiplying the tile, or in half precision by one kernel that gathers and multiplies. Bias, residual and ReLU are part of the product, or one pass over its result where cuBLASLt
-//! does not offer that.
+//! multiplying the tile, or in a kernel that gathers and multiplies. Bias, residual and ReLU are part of the product, or
+//! one pass over its result where cuBLASLt does not offer that.
 
 use super::context::Context;
-use super::conv2d_implicit;
+use super::conv2d_implicit::conv2d_implicit;
 use super::convolutions::{Implementation, Shape, is_pointwise, tile_rows};
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
@@ -146,8 +146,7 @@ impl Call<'_> {
                 by_element!(self.input.element(), T => self.im2col::<T>(tile_bytes))
             }
             Implementation::ImplicitGemm => {
-                let Self { context, input, convolution, residual, relu } = *self;
-                conv2d_implicit::conv2d_implicit(context, input, convolution, residual, relu)
+                conv2d_implicit(self.context, self.input, self.convolution, self.residual, self.relu)
             }
         }
     }

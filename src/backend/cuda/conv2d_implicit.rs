@@ -104,8 +104,7 @@ pub(super) fn serves(
     if element != ElementType::F16 {
         return Ok(false);
     }
-    let architecture = context.modules.architecture(kernels::Conv2dImplicit64x64::function())?;
-    Ok(supports(geometry, architecture))
+    Ok(supports(geometry, context.modules.architecture(kernels::Conv2dImplicit64x64::function())?))
 }
 
 /// Whether the kernels serve a convolution, where they were compiled for an architecture (80 is 8.0).
@@ -116,7 +115,7 @@ fn supports(geometry: &ConvolutionGeometry, architecture: u32) -> bool {
         && kernel_h * kernel_w * geometry.inputs < MOST_IN_A_PATCH
 }
 
-/// `[N, H, W, I] → [N, H', W', O]`, all in half precision, for a convolution that [`supports`] accepts.
+/// `[N, H, W, I] → [N, H', W', O]`, all in half precision, for a convolution that it [`serves`].
 pub(super) fn conv2d_implicit(
     context: &Context,
     input: &CudaTensor,

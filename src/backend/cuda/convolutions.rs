@@ -27,7 +27,7 @@ pub(super) enum Implementation {
     Product,
     /// Patches gathered and multiplied in tiles of about so many bytes.
     Im2col { tile_bytes: usize },
-    /// One kernel that gathers and multiplies ([`conv2d_implicit`]).
+    /// One kernel that gathers and multiplies.
     ImplicitGemm,
 }
 
@@ -37,7 +37,7 @@ impl Implementation {
         match self {
             Implementation::Product => "one product".to_owned(),
             Implementation::Im2col { tile_bytes } => format!("im2col in tiles of {tile_bytes} bytes"),
-            Implementation::ImplicitGemm => "implicit gemm".to_owned(),
+            Implementation::ImplicitGemm => "implicit GEMM".to_owned(),
         }
     }
 }
@@ -74,18 +74,19 @@ impl Shape {
         n * out_h * out_w
     }
 
-    /// The ways to compute it, the one first that is taken where nothing is measured.
-    fn implementations(&self, context: &Context, row_bytes: usize) -> Result<Vec<Implementation>, CudaError> {
-        let implicit = conv2d_implicit::serves(context, &self.geometry, self.element)?;
-        if implicit && context.implicit_gemm {
-            return Ok(vec![Implementation::ImplicitGemm]);
-        }
+    /// The ways to compute it on a device with such a cache and perhaps the implicit GEMM, the one first that is taken where
+    /// nothing is measured.
+    fn implementations(&self, row_bytes: usize, l2_cache: usize, implicit_gemm: bool) -> Vec<Implementation> {
         if is_pointwise(&self.geometry) {
-            return Ok(vec![Implementation::Product]);
+            return vec![Implementation::Product];
         }
-        let tiles = im2col_tiles(row_bytes, self.rows(), context.device.l2_cache);
-        let im2col = tiles.into_iter().map(|tile_bytes| Implementation::Im2col { tile_bytes });
-        Ok(im2col.chain(implicit.then_some(Implementation::ImplicitGemm)).collect())
+        let tiles = im2col_tiles(row_bytes, self.rows(), l2_cache);
+        let mut ways: Vec<_> =
+            tiles.into_iter().map(|tile_bytes| Implementation::Im2col { tile_bytes }).collect();
+        if implicit_gemm {
+            ways.push(Implementation::ImplicitGemm);
+        }
+        ways
     }
 }
 
@@ -123,7 +124,12 @@ impl Convolutions {
         if let Some(&known) = self.chosen().get(shape) {
             return Ok(known);
         }
-        let ways = shape.implementations(context, row_bytes)?;
+        let implicit_gemm = conv2d_implicit::serves(context, &shape.geometry, shape.element)?;
+        let ways = if implicit_gemm && context.implicit_gemm {
+            vec![Implementation::ImplicitGemm]
+        } else {
+            shape.implementations(row_bytes, context.device.l2_cache, implicit_gemm)
+        };
         let implementation = if let [only] = ways[..] {
             // Nothing to be chosen, and nothing for a table.
             only
@@ -218,6 +224,27 @@ mod tests {
         assert_eq!(im2col_tiles(4608, 196, L2), [32 << 20]);
         // 10 MB: whole in the larger tiles.
         assert_eq!(im2col_tiles(4608, 2176, L2), [32 << 20, 8 << 20, 4 << 20]);
+    }
+
+    #[test]
+    fn one_kernel_is_the_last_to_choose_from_and_no_rival_of_a_plain_product() {
+        let geometry = |kernel| ConvolutionGeometry {
+            outputs: 64,
+            kernel: (kernel, kernel),
+            inputs: 64,
+            stride: 1,
+            padding: kernel / 2,
+        };
+        let ways = |kernel, implicit_gemm| {
+            let geometry = geometry(kernel);
+            let shape =
+                Shape { geometry, element: ElementType::F16, input: [1, 9, 9], residual: false, relu: true };
+            shape.implementations(1152, 0, implicit_gemm)
+        };
+        let im2col = Implementation::Im2col { tile_bytes: 32 << 20 };
+        assert_eq!(ways(3, true), [im2col, Implementation::ImplicitGemm]);
+        assert_eq!(ways(3, false), [im2col]);
+        assert_eq!(ways(1, true), [Implementation::Product]);
     }
 
     #[test]

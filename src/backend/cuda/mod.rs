@@ -90,8 +90,8 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// Its arithmetic.
     pub precision: Precision,
-    /// Every convolution of halves that `conv2d_implicit` serves goes by it, unasked and untimed: for tests. Otherwise it
-    /// is one of the ways among which [`Tuner`] chooses, and not the first.
+    /// Every convolution of halves in one kernel without patches in memory, where it serves them: for tests. Otherwise
+    /// that is one of the ways to choose from by timing, and not taken where nothing is measured.
     pub implicit_gemm: bool,
     /// Bytes of device memory that cached features may take. Default: what is free, but for a reserve.
     pub feature_memory: Option<usize>,
