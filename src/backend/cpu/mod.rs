@@ -18,6 +18,7 @@ mod matmul;
 mod max_pool2d;
 mod memory;
 mod normalize;
+mod operand;
 mod panels;
 mod resize_add_score;
 mod score;
@@ -31,6 +32,7 @@ use super::{
     FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::{Scalar, Tensor};
+use instructions::Instructions;
 use memory::Pool;
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ const ROWS_PER_TASK: usize = 128;
 pub struct Cpu<T = f32> {
     pool: Arc<Pool<T>>,
     convolutions: Convolutions,
+    bf16: bool,
 }
 
 impl<T: Scalar> Cpu<T> {
@@ -53,7 +56,13 @@ impl<T: Scalar> Cpu<T> {
 
     /// The device with a choice of how convolutions are computed.
     pub fn with(convolutions: Convolutions) -> Self {
-        Self { pool: Pool::new(), convolutions }
+        Self { pool: Pool::new(), convolutions, bf16: false }
+    }
+
+    /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16; sums, and whatever else the
+    /// device computes, stay in `T`. `None` where the processor lacks the instructions (AVX512-BF16).
+    pub fn bf16(convolutions: Convolutions) -> Option<Self> {
+        Instructions::have_bf16().then(|| Self { pool: Pool::new(), convolutions, bf16: true })
     }
 
     fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
@@ -98,7 +107,7 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CpuConvolution<T>> {
-        Ok(CpuConvolution::new(weights, self.convolutions))
+        Ok(CpuConvolution::new(weights, self.convolutions, self.bf16))
     }
 
     fn conv2d(

@@ -13,6 +13,7 @@ mod winograd;
 
 use super::instructions::Instructions;
 use super::memory::{CpuTensor, Pool};
+use super::operand::{Bf16Pair, Operand};
 use super::panels::Panels;
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
@@ -48,21 +49,26 @@ enum Weights<T> {
     Direct(Panels<T>),
     /// Transformed for Winograd's algorithm.
     Winograd(winograd::TransformedWeights<T>),
+    /// As `Direct`, rounded to bfloat16.
+    Bf16Direct(Panels<Bf16Pair<T>>),
+    /// As `Winograd`, rounded to bfloat16.
+    Bf16Winograd(winograd::TransformedWeights<Bf16Pair<T>>),
 }
 
 impl<T: Scalar> CpuConvolution<T> {
-    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions) -> Self {
+    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions, bf16: bool) -> Self {
         let geometry = weights.geometry();
-        let (values, patch) =
-            (weights.weight.data(), geometry.kernel.0 * geometry.kernel.1 * geometry.inputs);
-        let laid_out = match convolutions {
-            Convolutions::Exact => Weights::Exact(values.iter().map(|&value| T::from_f32(value)).collect()),
-            Convolutions::Fast if winograd::serves(&geometry) => {
+        let winograd = convolutions == Convolutions::Fast && winograd::serves(&geometry);
+        let laid_out = match (bf16, convolutions) {
+            (false, Convolutions::Exact) => {
+                Weights::Exact(weights.weight.data().iter().map(|&value| T::from_f32(value)).collect())
+            }
+            (false, Convolutions::Fast) if winograd => {
                 Weights::Winograd(winograd::TransformedWeights::new(weights))
             }
-            Convolutions::Fast => Weights::Direct(Panels::new(patch, geometry.outputs, |k, output| {
-                T::from_f32(values[output * patch + k])
-            })),
+            (false, Convolutions::Fast) => Weights::Direct(panels(weights)),
+            (true, _) if winograd => Weights::Bf16Winograd(winograd::TransformedWeights::new(weights)),
+            (true, _) => Weights::Bf16Direct(panels(weights)),
         };
         Self {
             geometry,
@@ -71,6 +77,14 @@ impl<T: Scalar> CpuConvolution<T> {
             instructions: Instructions::detect(),
         }
     }
+}
+
+/// The weights as the matrix `[kh·kw·I, O]`.
+fn panels<O: Operand>(weights: &ConvolutionWeights) -> Panels<O> {
+    let geometry = weights.geometry();
+    let patch = geometry.kernel.0 * geometry.kernel.1 * geometry.inputs;
+    let values = weights.weight.data();
+    Panels::new(patch, geometry.outputs, |k, output| O::Sum::from_f32(values[output * patch + k]))
 }
 
 /// One convolution to be computed, its shapes checked.
@@ -114,6 +128,8 @@ pub(super) fn conv2d<T: Scalar>(
         Weights::Exact(weight) => exact::conv2d(&call, weight, out.data_mut()),
         Weights::Direct(panels) => direct::conv2d(&call, panels, out.data_mut()),
         Weights::Winograd(weights) => winograd::conv2d(&call, weights, out.data_mut()),
+        Weights::Bf16Direct(panels) => direct::conv2d(&call, panels, out.data_mut()),
+        Weights::Bf16Winograd(weights) => winograd::conv2d(&call, weights, out.data_mut()),
     }
     out
 }

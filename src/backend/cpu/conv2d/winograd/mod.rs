@@ -13,9 +13,10 @@ mod transform;
 use super::Call;
 use super::direct::GAP;
 use super::disjoint::Disjoint;
-use super::epilogue::Finish;
+use super::epilogue::Epilogue;
 use crate::backend::cpu::instructions::{Instructions, Vectorized};
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, multiply_panel};
+use crate::backend::cpu::operand::Operand;
+use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel};
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
@@ -39,12 +40,12 @@ pub(super) fn serves(geometry: &ConvolutionGeometry) -> bool {
 /// The transformed weights: for every panel of output channels 36 matrices `[I, PANEL]`, one after the other in the
 /// order in which they are read.
 #[derive(Debug)]
-pub(super) struct TransformedWeights<T> {
+pub(super) struct TransformedWeights<O> {
     /// `[36·I, O]` in panels.
-    panels: Panels<T>,
+    panels: Panels<O>,
 }
 
-impl<T: Scalar> TransformedWeights<T> {
+impl<O: Operand> TransformedWeights<O> {
     /// Transforms the weights in `f64` and rounds them once.
     pub(super) fn new(weights: &ConvolutionWeights) -> Self {
         let ConvolutionGeometry { outputs, inputs, .. } = weights.geometry();
@@ -57,9 +58,13 @@ impl<T: Scalar> TransformedWeights<T> {
                 transform_kernel(std::array::from_fn(|i| std::array::from_fn(|j| tap(i, j))))
             })
             .collect();
-        let panels = Panels::new(PRODUCTS * inputs, outputs, |k, output| {
-            let (product, input) = (k / inputs, k % inputs);
-            T::from_f64(transformed[output * inputs + input][product / POINTS][product % POINTS])
+        let padded = inputs.next_multiple_of(O::NUMBERS);
+        let panels = Panels::new(PRODUCTS * padded, outputs, |k, output| {
+            let (product, input) = (k / padded, k % padded);
+            if input == inputs {
+                return O::Sum::ZERO;
+            }
+            O::Sum::from_f64(transformed[output * inputs + input][product / POINTS][product % POINTS])
         });
         Self { panels }
     }
@@ -80,15 +85,19 @@ impl Grid {
     }
 }
 
-pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, weights: &TransformedWeights<T>, out: &mut [T]) {
+pub(super) fn conv2d<O: Operand>(
+    call: &Call<'_, O::Sum>,
+    weights: &TransformedWeights<O>,
+    out: &mut [O::Sum],
+) {
     let g = &call.geometry;
     let grid = Grid { tiles: (g.out_h.div_ceil(OUTPUTS), g.out_w.div_ceil(OUTPUTS)) };
     let images = out.len() / (g.out_h * g.out_w * call.bias.len());
     let tiles = images * grid.tiles.0 * grid.tiles.1;
-    let stride = g.inputs.next_multiple_of(LANES) + GAP;
-    let tile_bytes = PRODUCTS * stride * size_of::<T>();
+    let stride = g.inputs.next_multiple_of(LANES) / O::NUMBERS + GAP;
+    let tile_bytes = PRODUCTS * stride * size_of::<O>();
     let pass_tiles = (TRANSFORMED_BYTES / tile_bytes / BLOCK_TILES).max(1) * BLOCK_TILES;
-    let finish = Finish::new(call.bias, call.residual, call.relu);
+    let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
 
     for first in (0..tiles).step_by(pass_tiles) {
@@ -97,8 +106,8 @@ pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, weights: &TransformedWeights
         let block_tiles = tiles.len().div_ceil(blocks);
         let mut transformed = call.pool.tensor(&[blocks, PRODUCTS, block_tiles, stride]);
         let step = Step { call, grid, tiles, block_tiles, stride };
-        step.transform_inputs(transformed.data_mut());
-        step.multiply(transformed.data(), &weights.panels, finish, &out);
+        step.transform_inputs::<O>(bytemuck::cast_slice_mut(transformed.data_mut()));
+        step.multiply(bytemuck::cast_slice(transformed.data()), &weights.panels, epilogue, &out);
     }
 }
 
@@ -115,14 +124,20 @@ struct Step<'a, T: Scalar> {
 
 impl<T: Scalar> Step<'_, T> {
     /// `[N, H, W, I] → [block, 36, tile, I]`.
-    fn transform_inputs(&self, transformed: &mut [T]) {
+    fn transform_inputs<O: Operand<Sum = T>>(&self, transformed: &mut [O]) {
         let transformed = Disjoint::new(transformed);
         (0..self.tiles.len()).into_par_iter().for_each(|tile| {
             self.call.instructions.run(InputTask { step: self, tile, transformed: &transformed });
         });
     }
 
-    fn multiply(&self, transformed: &[T], panels: &Panels<T>, finish: Finish<'_, T>, out: &Disjoint<'_, T>) {
+    fn multiply<O: Operand<Sum = T>>(
+        &self,
+        transformed: &[O],
+        panels: &Panels<O>,
+        epilogue: Epilogue<'_, T>,
+        out: &Disjoint<'_, T>,
+    ) {
         let blocks = self.tiles.len().div_ceil(self.block_tiles);
         // Neighbouring tasks share their panel.
         (0..blocks * panels.count()).into_par_iter().with_max_len(1).for_each(|task| {
@@ -139,7 +154,7 @@ impl<T: Scalar> Step<'_, T> {
                 products: products.data_mut(),
                 tiles: self.tiles.start + first..self.tiles.start + first + count,
                 channel: panel * PANEL,
-                finish,
+                epilogue,
                 out,
             });
         });
@@ -147,13 +162,13 @@ impl<T: Scalar> Step<'_, T> {
 }
 
 /// One tile of the input, all channels.
-struct InputTask<'a, T: Scalar> {
-    step: &'a Step<'a, T>,
+struct InputTask<'a, O: Operand> {
+    step: &'a Step<'a, O::Sum>,
     tile: usize,
-    transformed: &'a Disjoint<'a, T>,
+    transformed: &'a Disjoint<'a, O>,
 }
 
-impl<T: Scalar> Vectorized for InputTask<'_, T> {
+impl<O: Operand> Vectorized for InputTask<'_, O> {
     #[inline(always)]
     fn run(self) {
         let Step { call, grid, tiles, block_tiles, stride } = self.step;
@@ -165,7 +180,7 @@ impl<T: Scalar> Vectorized for InputTask<'_, T> {
         let inside = |position: usize, size: usize| (g.padding..g.padding + size).contains(&position);
         for channel in (0..g.inputs).step_by(LANES) {
             let count = LANES.min(g.inputs - channel);
-            let mut values = [[T::ZERO; LANES]; PRODUCTS];
+            let mut values = [[O::Sum::ZERO; LANES]; PRODUCTS];
             for (i, lanes) in values.iter_mut().enumerate() {
                 let (y, x) = (top + i / POINTS, left + i % POINTS);
                 if inside(y, g.h) && inside(x, g.w) {
@@ -179,33 +194,33 @@ impl<T: Scalar> Vectorized for InputTask<'_, T> {
             }
             transform_input(&mut values);
             for (i, lanes) in values.iter().enumerate() {
-                let start = ((block * PRODUCTS + i) * block_tiles + place) * stride + channel;
+                let start = ((block * PRODUCTS + i) * block_tiles + place) * stride + channel / O::NUMBERS;
                 // SAFETY: no other task has this tile.
-                let out = unsafe { self.transformed.part(start, LANES) };
-                out.copy_from_slice(lanes);
+                let out = unsafe { self.transformed.part(start, LANES / O::NUMBERS) };
+                O::pack(lanes, out);
             }
         }
     }
 }
 
 /// A block of tiles by a panel of output channels.
-struct OutputTask<'a, T: Scalar> {
-    step: &'a Step<'a, T>,
+struct OutputTask<'a, O: Operand> {
+    step: &'a Step<'a, O::Sum>,
     instructions: Instructions,
     /// The block's inputs, `[36, tile, I]`.
-    transformed: &'a [T],
+    transformed: &'a [O],
     /// `[36, I, PANEL]`.
-    weights: &'a [T],
+    weights: &'a [O],
     /// Room for `[36, tile, PANEL]`.
-    products: &'a mut [T],
+    products: &'a mut [O::Sum],
     tiles: Range<usize>,
     /// The panel's first.
     channel: usize,
-    finish: Finish<'a, T>,
-    out: &'a Disjoint<'a, T>,
+    epilogue: Epilogue<'a, O::Sum>,
+    out: &'a Disjoint<'a, O::Sum>,
 }
 
-impl<T: Scalar> OutputTask<'_, T> {
+impl<O: Operand> OutputTask<'_, O> {
     #[inline(always)]
     fn multiply(&mut self) {
         let Step { block_tiles, stride, .. } = *self.step;
@@ -219,7 +234,9 @@ impl<T: Scalar> OutputTask<'_, T> {
                     stride,
                     count: products.len() / PANEL,
                 };
-                multiply_panel(self.instructions, left, &self.weights[i * depth..][..depth], products);
+                let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+                // SAFETY: `products` is borrowed mutably and holds the rows.
+                unsafe { multiply_panel(self.instructions, left, &self.weights[i * depth..][..depth], store) };
             }
         }
     }
@@ -227,7 +244,7 @@ impl<T: Scalar> OutputTask<'_, T> {
     #[inline(always)]
     fn transform_back(&mut self) {
         let g = &self.step.call.geometry;
-        let (count, outputs) = (self.tiles.len(), self.finish.channels());
+        let (count, outputs) = (self.tiles.len(), self.epilogue.channels());
         for (place, tile) in self.tiles.clone().enumerate() {
             let (image, tile_y, tile_x) = self.step.grid.place(tile);
             for offset in (0..PANEL).step_by(LANES) {
@@ -236,7 +253,7 @@ impl<T: Scalar> OutputTask<'_, T> {
                     break;
                 }
                 let width = LANES.min(outputs - channel);
-                let mut values: [Lanes<T>; PRODUCTS] = std::array::from_fn(|i| {
+                let mut values: [Lanes<O::Sum>; PRODUCTS] = std::array::from_fn(|i| {
                     let start = (i * count + place) * PANEL + offset;
                     std::array::from_fn(|lane| self.products[start..start + LANES][lane])
                 });
@@ -247,7 +264,7 @@ impl<T: Scalar> OutputTask<'_, T> {
                         let pixel = (image * g.out_h + y) * g.out_w + x;
                         // SAFETY: no other task has this tile and this panel.
                         let out = unsafe { self.out.part(pixel * outputs + channel, width) };
-                        self.finish.apply(pixel, channel, &values[(y - top) * POINTS + x - left], out);
+                        self.epilogue.at(pixel, channel).apply(0, &values[(y - top) * POINTS + x - left], out);
                     }
                 }
             }
@@ -255,7 +272,7 @@ impl<T: Scalar> OutputTask<'_, T> {
     }
 }
 
-impl<T: Scalar> Vectorized for OutputTask<'_, T> {
+impl<O: Operand> Vectorized for OutputTask<'_, O> {
     #[inline(always)]
     fn run(mut self) {
         self.multiply();
