@@ -20,6 +20,7 @@ mod memory;
 mod normalize;
 mod operand;
 mod panels;
+mod project;
 mod resize_add_score;
 mod score;
 
@@ -89,7 +90,8 @@ impl<T: Scalar> Backend for Cpu<T> {
             Convolutions::Exact => "exact",
             Convolutions::Fast => "fast",
         };
-        format!("CPU, {} threads, {convolutions} convolutions", rayon::current_num_threads())
+        let precision = if self.bf16 { " in bf16" } else { "" };
+        format!("CPU, {} threads, {convolutions} convolutions{precision}", rayon::current_num_threads())
     }
 
     fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
@@ -175,6 +177,18 @@ impl<T: Scalar> Backend for Cpu<T> {
         let mut out = self.pool.tensor(&[rows, outputs]);
         linear::linear(input, weight, bias, out.data_mut());
         Ok(out)
+    }
+
+    fn project(
+        &self,
+        input: &CpuTensor<T>,
+        weight: &CpuTensor<T>,
+        bias: Option<&CpuTensor<T>>,
+    ) -> Result<CpuTensor<T>> {
+        if self.convolutions == Convolutions::Exact && !self.bf16 {
+            return self.linear(input, weight, bias);
+        }
+        Ok(project::project(&self.pool, input, weight, bias, self.bf16))
     }
 
     fn linear_grad_input(&self, gradient: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {

@@ -9,6 +9,7 @@
 mod x86;
 
 use super::instructions::Instructions;
+use super::memory::Buffer;
 use super::operand::Operand;
 use crate::tensor::Scalar;
 
@@ -20,7 +21,7 @@ pub(super) const MOST_ROWS: usize = 14;
 /// A fixed right-hand matrix `[K, O]` in panels; K counts operands.
 #[derive(Debug)]
 pub(super) struct Panels<O> {
-    data: Vec<O>,
+    data: Buffer<O>,
     depth: usize,
 }
 
@@ -33,7 +34,7 @@ impl<O: Operand> Panels<O> {
         element: impl Fn(usize, usize) -> O::Sum + Sync,
     ) -> Self {
         let depth = numbers.div_ceil(O::NUMBERS);
-        let mut data = vec![O::zeroed(); outputs.div_ceil(PANEL) * depth * PANEL];
+        let mut data = Buffer::zeros(outputs.div_ceil(PANEL) * depth * PANEL);
         for (i, value) in data.iter_mut().enumerate() {
             let (panel, k, column) = (i / (depth * PANEL), i / PANEL % depth, i % PANEL);
             let output = panel * PANEL + column;
@@ -54,6 +55,11 @@ impl<O: Operand> Panels<O> {
         self.depth
     }
 
+    /// Bytes of all panels.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+
     /// How many panels there are.
     pub(super) fn count(&self) -> usize {
         self.data.len() / (self.depth * PANEL)
@@ -63,6 +69,12 @@ impl<O: Operand> Panels<O> {
     pub(super) fn panel(&self, index: usize) -> &[O] {
         &self.data[index * self.depth * PANEL..][..self.depth * PANEL]
     }
+}
+
+/// Part `index` of `parts` of what is to be fetched while as many products run.
+#[inline(always)]
+pub(super) fn share<O>(ahead: &[O], index: usize, parts: usize) -> &[O] {
+    &ahead[ahead.len() * index / parts..ahead.len() * (index + 1) / parts]
 }
 
 /// Rows of a left matrix inside a slice.
@@ -99,7 +111,8 @@ pub(super) struct Finish<'a, T> {
     pub(super) floor: T,
 }
 
-/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's.
+/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile `ahead`, which may
+/// be empty, is brought into the second-level cache, but no more of it than a panel's length.
 ///
 /// # Safety
 /// `store.out` is valid for writing `width` elements of each of `count` rows, and nothing else has access to them.
@@ -107,6 +120,7 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
     instructions: Instructions,
     rows: Rows<'_, O>,
     panel: &[O],
+    ahead: &[O],
     store: Store<'_, O::Sum>,
 ) {
     let depth = panel.len() / PANEL;
@@ -120,7 +134,7 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the extents were checked above; the destination is the caller's promise.
-    if store.width == PANEL && unsafe { x86::multiply(instructions, rows, panel, &store) } {
+    if store.width == PANEL && unsafe { x86::multiply(instructions, rows, panel, ahead, &store) } {
         return;
     }
     let mut sums = [O::Sum::ZERO; MOST_ROWS * PANEL];
@@ -142,7 +156,7 @@ fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[
     {
         let store = Store { out: sums.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
         // SAFETY: the caller checked the extents; `sums` is borrowed mutably and holds `count` rows.
-        if unsafe { x86::multiply(instructions, rows, panel, &store) } {
+        if unsafe { x86::multiply(instructions, rows, panel, &[], &store) } {
             return;
         }
     }
@@ -228,7 +242,9 @@ mod tests {
                 let mut out = vec![9.0; MOST_ROWS * OUT];
                 let store = Store { out: out.as_mut_ptr(), stride: OUT, width, finish };
                 // SAFETY: `out` holds the rows and is not used meanwhile.
-                unsafe { multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, store) };
+                unsafe {
+                    multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, &[], store)
+                };
                 let error = relative_error(&out, &expected);
                 assert!(error < 1e-6, "{count}×{width} case {case}, {instructions:?}: {error:.1e}");
             }
@@ -254,11 +270,10 @@ mod tests {
             let panel = &values()[..DEPTH * PANEL];
             let finish = Finish { bias: &[0.0; PANEL], residual: None, floor: 0.0 };
             let mut out = [0.0; 2 * PANEL];
-            let store =
-                Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
+            let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
             let rows = Rows { data: &data, stride: STRIDE, count: 2 };
             // SAFETY: `out` holds the rows and is not used meanwhile.
-            unsafe { multiply_panel(instructions, rows, panel, store) };
+            unsafe { multiply_panel(instructions, rows, panel, &[], store) };
             assert!(out[..PANEL].iter().all(|value| value.is_nan()), "{instructions:?}");
             assert!(out[PANEL..].iter().all(|value| !value.is_nan()), "{instructions:?}");
         }

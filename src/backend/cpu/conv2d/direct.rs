@@ -1,9 +1,9 @@
 //! Convolution as products with weights that were laid out once.
 //!
 //! A task takes some rows and some panels of weights through three nested loops: strips of rows, panels, and within
-//! them the rows of one product. Where panels are small, enough of them stay in the core's second-level cache and a strip
-//! is one product's rows: residual and output are walked through as they lie. Where panels are large, a strip is as
-//! many rows as stay there, and the panels pass.
+//! them the rows of one product. If all panels stay in the core's second-level cache, a strip is one product's rows:
+//! residual and output are walked through as they lie. If not, a strip is as many rows as stay there, and the panels
+//! pass.
 //!
 //! A 1×1 convolution reads its rows where they lie, if they lie well; every other one gathers its patches (im2col) a
 //! strip at a time.
@@ -14,7 +14,7 @@ use super::epilogue::Epilogue;
 use super::im2col::gather;
 use crate::backend::cpu::instructions::Vectorized;
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel};
+use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     let rows = out.len() / call.bias.len();
     let aliasing = (patch * size_of::<O>()).is_multiple_of(ALIASING_BYTES);
     let in_place = if call.geometry.is_pointwise() && !aliasing { O::in_place(call.input) } else { None };
-    let cut = Cut::new(panels);
+    let cut = Cut::new(rows, panels, in_place.is_some());
     let (blocks, groups) = (rows.div_ceil(cut.rows), panels.count().div_ceil(cut.panels));
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
@@ -60,7 +60,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     });
 }
 
-/// How a product is cut into tasks: by the shape of its panels alone.
+/// How a product is cut into tasks: by its shape alone.
 struct Cut {
     /// Rows of a strip.
     strip: usize,
@@ -71,18 +71,20 @@ struct Cut {
 }
 
 impl Cut {
-    fn new<O: Operand>(panels: &Panels<O>) -> Self {
+    /// For `rows` rows, which are gathered or lie `in_place`.
+    fn new<O: Operand>(rows: usize, panels: &Panels<O>, in_place: bool) -> Self {
         let row_bytes = panels.depth() * size_of::<O>();
-        let fewest = FEWEST_PANELS.min(panels.count());
-        let resident = (RESIDENT_BYTES / (row_bytes * PANEL)).min(panels.count());
-        if resident >= fewest {
-            let products = panels.depth() * O::NUMBERS * resident * PANEL;
+        if panels.bytes() <= RESIDENT_BYTES {
+            let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
             let rows = TASK_PRODUCTS.div_ceil(products).next_multiple_of(MOST_ROWS);
-            Self { strip: MOST_ROWS, rows, panels: resident }
-        } else {
-            let rows = (RESIDENT_BYTES / row_bytes / MOST_ROWS).max(1) * MOST_ROWS;
-            Self { strip: rows, rows, panels: fewest }
+            return Self { strip: MOST_ROWS, rows, panels: panels.count() };
         }
+        let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
+        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
+        let fewest = if in_place { 1 } else { FEWEST_PANELS };
+        let products = panels.depth() * O::NUMBERS * strip * PANEL;
+        let panels = TASK_PRODUCTS.div_ceil(products).max(fewest).min(panels.count());
+        Self { strip, rows: strip, panels }
     }
 }
 
@@ -131,6 +133,8 @@ impl<O: Operand> Vectorized for Task<'_, O> {
             for panel in self.chosen.clone() {
                 let channel = panel * PANEL;
                 let width = PANEL.min(outputs - channel);
+                let next = if panel + 1 < self.chosen.end { panel + 1 } else { self.chosen.start };
+                let products = count.div_ceil(MOST_ROWS);
                 for offset in (0..count).step_by(MOST_ROWS) {
                     let (row, count) = (first + offset, MOST_ROWS.min(count - offset));
                     let store = Store {
@@ -140,8 +144,9 @@ impl<O: Operand> Vectorized for Task<'_, O> {
                         finish: Some(epilogue.at(row, channel)),
                     };
                     let rows = Rows { data: &left[offset * stride..], stride, count };
+                    let ahead = share(panels.panel(next), offset / MOST_ROWS, products);
                     // SAFETY: no other task has these rows and this panel.
-                    unsafe { multiply_panel(call.instructions, rows, panels.panel(panel), store) };
+                    unsafe { multiply_panel(call.instructions, rows, panels.panel(panel), ahead, store) };
                 }
             }
         }

@@ -35,7 +35,10 @@ impl<'a, T> Disjoint<'a, T> {
     /// justify, as in [`Disjoint::part`].
     #[inline(always)]
     pub(super) fn rows(&self, start: usize, rows: usize, stride: usize, width: usize) -> *mut T {
-        assert!(rows > 0 && start + (rows - 1) * stride + width <= self.len, "the parts lie inside the slice");
+        assert!(
+            rows > 0 && start + (rows - 1) * stride + width <= self.len,
+            "the parts lie inside the slice"
+        );
         // SAFETY: inside the slice by the line above.
         unsafe { self.pointer.add(start) }
     }

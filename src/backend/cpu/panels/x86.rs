@@ -7,18 +7,21 @@ use crate::tensor::Scalar;
 use std::any::TypeId;
 use std::arch::x86_64::*;
 
-/// How far ahead of the multiplications weights are fetched: longer than the last-level cache takes.
-const AHEAD: usize = 24 * PANEL;
+/// How far ahead of the multiplications weights are fetched from the second-level cache.
+const NEAR: usize = 8 * PANEL;
+/// Elements of a cache line.
+const LINE: usize = 16;
 
-/// `store = rows·panel`; `false` if there is no loop for such operands. All columns exist.
+/// `store = rows·panel`; `false` if there is no loop for such operands. All columns exist. Meanwhile `ahead` is fetched.
 ///
 /// # Safety
-/// The machine has `instructions`, and AVX512-BF16 if the operands are pairs; every row holds as many elements as the panel has rows; the destination and
-/// what finishes it hold `rows.count` rows.
+/// The machine has `instructions`, and AVX512-BF16 if the operands are pairs; every row holds as many elements as the
+/// panel has rows; the destination and what finishes it hold `rows.count` rows.
 pub(super) unsafe fn multiply<O: Operand>(
     instructions: Instructions,
     rows: Rows<'_, O>,
     panel: &[O],
+    ahead: &[O],
     store: &Store<'_, O::Sum>,
 ) -> bool {
     let depth = panel.len() / PANEL;
@@ -36,12 +39,13 @@ pub(super) unsafe fn multiply<O: Operand>(
             floor: floor.to_f32(),
         }),
     };
-    let (data, panel) = (rows.data.as_ptr(), panel.as_ptr());
+    let ahead = if ahead.is_empty() { panel } else { ahead };
+    let (data, panel, ahead) = (rows.data.as_ptr(), panel.as_ptr(), ahead.as_ptr());
     /// Calls a loop that is compiled for the number of rows.
     macro_rules! by_rows {
         ($kernel:ident, $count:expr, $rows:expr, $to:expr, [$($n:literal)+]) => {
             match $count {
-                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), $to),)+
+                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), ahead.cast(), $to),)+
                 count => unreachable!("no loop takes {count} rows"),
             }
         };
@@ -102,31 +106,65 @@ impl Target {
 
 /// Operations of AVX-512 on `f32`.
 macro_rules! avx512 {
-    (zero) => { _mm512_setzero_ps() };
-    (splat $value:expr) => { _mm512_set1_ps($value) };
-    (load $from:expr) => { _mm512_loadu_ps($from) };
-    (multiply_add $value:expr, $weights:expr, $sums:expr) => { _mm512_fmadd_ps($value, $weights, $sums) };
-    (add $a:expr, $b:expr) => { _mm512_add_ps($a, $b) };
-    (max $a:expr, $b:expr) => { _mm512_max_ps($a, $b) };
-    (store $to:expr, $value:expr) => { _mm512_storeu_ps($to, $value) };
+    (zero) => {
+        _mm512_setzero_ps()
+    };
+    (splat $value:expr) => {
+        _mm512_set1_ps($value)
+    };
+    (load $from:expr) => {
+        _mm512_loadu_ps($from)
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm512_fmadd_ps($value, $weights, $sums)
+    };
+    (add $a:expr, $b:expr) => {
+        _mm512_add_ps($a, $b)
+    };
+    (max $a:expr, $b:expr) => {
+        _mm512_max_ps($a, $b)
+    };
+    (store $to:expr, $value:expr) => {
+        _mm512_storeu_ps($to, $value)
+    };
 }
 
 /// Operations of AVX512-BF16 on pairs.
 macro_rules! avx512_bf16 {
-    (splat $value:expr) => { bf16(_mm512_set1_epi32($value.bits() as i32)) };
-    (load $from:expr) => { bf16(_mm512_loadu_si512($from.cast())) };
-    (multiply_add $value:expr, $weights:expr, $sums:expr) => { _mm512_dpbf16_ps($sums, $value, $weights) };
+    (splat $value:expr) => {
+        bf16(_mm512_set1_epi32($value.bits() as i32))
+    };
+    (load $from:expr) => {
+        bf16(_mm512_loadu_si512($from.cast()))
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm512_dpbf16_ps($sums, $value, $weights)
+    };
 }
 
 /// Operations of AVX2 on `f32`.
 macro_rules! avx2 {
-    (zero) => { _mm256_setzero_ps() };
-    (splat $value:expr) => { _mm256_set1_ps($value) };
-    (load $from:expr) => { _mm256_loadu_ps($from) };
-    (multiply_add $value:expr, $weights:expr, $sums:expr) => { _mm256_fmadd_ps($value, $weights, $sums) };
-    (add $a:expr, $b:expr) => { _mm256_add_ps($a, $b) };
-    (max $a:expr, $b:expr) => { _mm256_max_ps($a, $b) };
-    (store $to:expr, $value:expr) => { _mm256_storeu_ps($to, $value) };
+    (zero) => {
+        _mm256_setzero_ps()
+    };
+    (splat $value:expr) => {
+        _mm256_set1_ps($value)
+    };
+    (load $from:expr) => {
+        _mm256_loadu_ps($from)
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm256_fmadd_ps($value, $weights, $sums)
+    };
+    (add $a:expr, $b:expr) => {
+        _mm256_add_ps($a, $b)
+    };
+    (max $a:expr, $b:expr) => {
+        _mm256_max_ps($a, $b)
+    };
+    (store $to:expr, $value:expr) => {
+        _mm256_storeu_ps($to, $value)
+    };
 }
 
 /// The bits as the type that `vdpbf16ps` takes.
@@ -148,6 +186,7 @@ macro_rules! kernel {
             stride: usize,
             depth: usize,
             panel: *const $operand,
+            ahead: *const $operand,
             to: Target,
         ) {
             // SAFETY: the caller's promise bounds every access; what is fetched ahead need not be there.
@@ -156,8 +195,11 @@ macro_rules! kernel {
                     let mut sums = [[$sums!(zero); 2]; R];
                     for k in 0..depth {
                         let weights = panel.add(k * PANEL + column);
-                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 16).cast());
+                        let ahead = ahead.wrapping_add(k * LINE);
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(depth * LINE).cast());
                         let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
                         for row in 0..R {
                             let value = $operands!(splat *rows.add(row * stride + k));
