@@ -98,10 +98,11 @@ __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first,
 // The fourth word of the counter: `Stream::Noise` of `src/random/philox.rs`.
 constexpr unsigned NOISE_STREAM = 0;
 
-// `count` elements in, 2·`count` out. Threads: ⌈count/4⌉.
+// `count` elements in, 2·`count` out; the second word of `cursor` is the step. Threads: ⌈count/4⌉.
 extern "C" __global__ void __launch_bounds__(256) add_noise(const float* __restrict__ input, float* __restrict__ out,
+                                                            const unsigned* __restrict__ cursor,
                                                             unsigned long long count, float sigma, unsigned seed_low,
-                                                            unsigned seed_high, unsigned step) {
+                                                            unsigned seed_high) {
     const u64 block = thread_index();
     const u64 first = 4 * block;
     if (first >= count) return;
@@ -109,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(256) add_noise(const float* __restr
     store_part<4>(out + first, q, count - first);
 
     const Words draws =
-        philox4x32_10({{unsigned(block), unsigned(block >> 32), step, NOISE_STREAM}}, seed_low, seed_high);
+        philox4x32_10({{unsigned(block), unsigned(block >> 32), cursor[1], NOISE_STREAM}}, seed_low, seed_high);
     float normals[4];
     box_muller(draws.word[0], draws.word[1], normals[0], normals[1]);
     box_muller(draws.word[2], draws.word[3], normals[2], normals[3]);

@@ -13,8 +13,10 @@ pub mod cpu;
 pub mod cuda;
 
 mod plans;
+mod schedule;
 
 pub use plans::{Aggregation, AggregationMode, Interpolation, gaussian_upsampling};
+pub use schedule::Epoch;
 
 use crate::tensor::{Scalar, Tensor};
 
@@ -77,7 +79,7 @@ impl ConvolutionWeights {
 }
 
 /// The sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvolutionGeometry {
     /// Output channels O.
     pub outputs: usize,
@@ -99,15 +101,15 @@ impl ConvolutionGeometry {
     }
 }
 
-/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Noise {
+/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`. `S` is the backend's schedule.
+#[derive(Debug)]
+pub struct Noise<'a, S> {
     /// Standard deviation σ.
     pub sigma: f64,
     /// The generator's key.
     pub seed: u64,
-    /// The optimiser step, the third word of the counter: no step repeats another's noise.
-    pub step: u32,
+    /// Knows the optimiser steps before this one, the third word of the counter: no step repeats another's noise.
+    pub schedule: &'a S,
 }
 
 /// The margins of the truncated L1 loss (Eq. 7): normal features should score above `positive`, anomalous ones
@@ -256,9 +258,36 @@ pub trait Backend: Send + Sync {
     type Convolution: std::fmt::Debug + Send + Sync;
     /// The features of all training images, kept where the device reads them fastest.
     type FeatureCache: std::fmt::Debug + Send + Sync;
+    /// The steps of an epoch, and which of them is the present one.
+    type Schedule: std::fmt::Debug + Send + Sync;
+    /// Images on the device, u8 RGB `[N, H, W, 3]`.
+    type Images: std::fmt::Debug + Send + Sync;
+    /// Tensors on their way to the host.
+    type Results: std::fmt::Debug + Send;
+    /// Work that is run again and again, see [`Backend::run_recorded`].
+    type Recording: std::fmt::Debug + Default + Send + Sync;
 
     /// The device in words, for reports.
     fn description(&self) -> String;
+
+    /// Waits until everything that was enqueued so far has run, copies included. Only a clock needs it: results wait
+    /// for themselves.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Bytes of the device's own memory that are held at present, buffers kept for reuse included; `None` where
+    /// tensors live in the program's host memory.
+    fn memory_held(&self) -> Option<u64>;
+
+    /// Whether the device works while the host goes on: then a second batch is worth submitting before the first one's
+    /// answer is fetched.
+    fn works_beside_host(&self) -> bool {
+        false
+    }
+
+    /// Whoever makes the device choose the fastest of several ways to compute the same, where there is a choice.
+    fn tuner(&self) -> Option<cuda::Tuner<'_>> {
+        None
+    }
 
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
@@ -266,10 +295,39 @@ pub trait Backend: Send + Sync {
     /// Copies a device tensor to the host, waiting for the work that produces it.
     fn download(&self, tensor: &Self::Tensor) -> Result<Tensor<Self::Scalar>>;
 
+    /// Begins to copy tensors to the host as they are now. The device goes on with what is enqueued after it.
+    fn begin_download(&self, tensors: &[&Self::Tensor]) -> Result<Self::Results>;
+
+    /// Waits for what [`Backend::begin_download`] began, and for nothing behind it.
+    fn finish_download(&self, results: Self::Results) -> Result<Vec<Tensor<Self::Scalar>>>;
+
+    /// Copies images `[N, H, W, 3]` to the device: while it still works on the last ones, where it can.
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<Self::Images>;
+
+    /// Replaces every pixel of images: work that is enqueued from here on sees the new ones.
+    fn replace_images(&self, images: &mut Self::Images, pixels: &[u8]) -> Result<()>;
+
+    /// Runs `work` and gives its tensors; a device may write down what it does, and replay that from then on: a GPU
+    /// replays it as one graph. The tensors are overwritten when the same recording runs again.
+    ///
+    /// A recording is of one piece of work. Each time that runs, it must call the same operations in the same order, on
+    /// tensors of the same shapes in the same places; what it reads and writes beside its own tensors must live as long as
+    /// the recording. It copies nothing between host and device.
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut Self::Recording,
+        work: &mut dyn FnMut() -> Result<Vec<Self::Tensor>>,
+    ) -> Result<&'r [Self::Tensor]>;
+
+    /// Whether a recording is as fast as it gets: everything about it is decided.
+    fn is_recorded(&self, _recording: &Self::Recording) -> bool {
+        true
+    }
+
     // --- The frozen backbone ---------------------------------------------------------------------------------
 
     /// `(x/255 − mean)/std` with ImageNet's statistics: u8 RGB `[N, H, W, 3]` → `[N, H, W, 3]`.
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<Self::Tensor>;
+    fn normalize(&self, images: &Self::Images) -> Result<Self::Tensor>;
 
     /// Lays out convolution weights once, at load.
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<Self::Convolution>;
@@ -317,8 +375,28 @@ pub trait Backend: Send + Sync {
     /// Ends the appending: from here on the cache is only read.
     fn finish_features(&self, cache: &mut Self::FeatureCache) -> Result<()>;
 
-    /// The rows of the given images, in the given order: `[images·rows, C]`.
-    fn gather_rows(&self, cache: &Self::FeatureCache, images: &[u32]) -> Result<Self::Tensor>;
+    /// Whether [`Backend::gather_rows`] can be recorded: the device reads the features itself. It does not where they lie in
+    /// a file, from which the host copies them.
+    fn reads_features(&self, cache: &Self::FeatureCache) -> bool;
+
+    /// The rows of the `images` images of the schedule's present step, in its order: `[images·rows, C]`.
+    fn gather_rows(
+        &self,
+        cache: &Self::FeatureCache,
+        schedule: &Self::Schedule,
+        images: usize,
+    ) -> Result<Self::Tensor>;
+
+    // --- The schedule ----------------------------------------------------------------------------------------
+
+    /// Room for epochs of `images` images, `batch` a step, in the last step what is left.
+    fn schedule(&self, images: usize, batch: usize) -> Result<Self::Schedule>;
+
+    /// Puts the schedule at a step of an epoch, in place: whatever reads it goes on reading the same memory.
+    fn begin_epoch(&self, schedule: &mut Self::Schedule, epoch: &Epoch<'_>) -> Result<()>;
+
+    /// Moves the schedule to the next step, once every operation of the present one has read it.
+    fn end_step(&self, schedule: &mut Self::Schedule) -> Result<()>;
 
     // --- The head --------------------------------------------------------------------------------------------
 
@@ -352,7 +430,7 @@ pub trait Backend: Send + Sync {
 
     /// Eq. 6: `q` above `q + ε`, `[R, C] → [2R, C]`. Element `row·C + channel` takes normal number
     /// `element mod 4` of Philox block `element / 4`.
-    fn add_noise(&self, input: &Self::Tensor, noise: Noise) -> Result<Self::Tensor>;
+    fn add_noise(&self, input: &Self::Tensor, noise: Noise<'_, Self::Schedule>) -> Result<Self::Tensor>;
 
     /// Gradient of [`Backend::add_noise`]: the halves added, `[2R, C] → [R, C]`.
     fn add_noise_backward(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
@@ -440,8 +518,8 @@ pub trait Backend: Send + Sync {
         totals: &mut Self::Tensor,
     ) -> Result<Self::Tensor>;
 
-    /// One Adam or AdamW step of every parameter, `step` counted from 1 (`torch.optim.Adam`'s update order).
-    fn adam(&self, slots: &mut [AdamSlot<'_, Self::Tensor>], step: u32) -> Result<()>;
+    /// One Adam or AdamW step of every parameter (`torch.optim.Adam`'s update order), the schedule's present one.
+    fn adam(&self, slots: &mut [AdamSlot<'_, Self::Tensor>], schedule: &Self::Schedule) -> Result<()>;
 
     // --- Scores and maps -------------------------------------------------------------------------------------
 
@@ -457,6 +535,9 @@ pub trait Backend: Send + Sync {
 
     /// The same elements under another shape, without a copy.
     fn reshape(&self, tensor: Self::Tensor, shape: &[usize]) -> Self::Tensor;
+
+    /// Sets every element to zero, in place.
+    fn clear(&self, tensor: &mut Self::Tensor) -> Result<()>;
 
     /// A tensor of zeros.
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor> {

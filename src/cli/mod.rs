@@ -3,8 +3,10 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 a verdict the user asked to be told that
 //! way, 2 bad usage or input, 3 the environment (no device, no weights).
 
+mod answers;
 mod args;
 mod backbone;
+mod bench;
 mod console;
 mod demo;
 mod device;
@@ -12,6 +14,7 @@ mod doctor;
 mod dump;
 mod evaluation;
 mod import;
+mod plans;
 mod predict;
 mod run_folder;
 mod run_report;
@@ -63,6 +66,8 @@ enum Verb {
     Predict(Box<predict::PredictArgs>),
     /// Show or set a model's decision thresholds.
     Threshold(threshold::ThresholdArgs),
+    /// Images a second and latency, with the protocol printed.
+    Bench(Box<bench::BenchArgs>),
     /// List, fetch, import and verify backbone weights.
     Weights(weights::WeightsArgs),
     /// Turn a checkpoint of the authors' PyTorch code into a model file.
@@ -106,6 +111,7 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(args, &console),
         Verb::Predict(args) => predict::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
+        Verb::Bench(args) => bench::run(args, &console),
         Verb::Weights(args) => weights::run(args, &console),
         Verb::Import(args) => import::run(args, &console),
         Verb::Demo(args) => demo::run(args, &console),

@@ -81,7 +81,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     }
 
     /// Records [`Backend::add_noise`].
-    pub fn add_noise(&mut self, input: Variable, noise: Noise) -> Result<Variable> {
+    pub fn add_noise(&mut self, input: Variable, noise: Noise<'_, B::Schedule>) -> Result<Variable> {
         let value = self.backend.add_noise(self.value(input), noise)?;
         Ok(self.record(Operation::AddNoise { input }, value))
     }

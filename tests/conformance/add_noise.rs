@@ -2,12 +2,14 @@
 
 use std::f64::consts::PI;
 
-use simplenet::backend::{Backend, Noise};
+use simplenet::backend::{Backend, Epoch, Noise};
 use simplenet::tensor::Tensor;
 
 use crate::draws::Draws;
 use crate::reference::{cell, matrix};
 use crate::subject::Subject;
+
+const SIGMA: f64 = 0.015;
 
 /// Philox4x32-10 from its paper (Salmon et al. 2011, fig. 2 and table 2).
 fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
@@ -27,10 +29,10 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 
 /// The standard normal of one element: key = seed, counter = (element/4 low, high, step, stream 0); Box–Muller gives
 /// (cos, sin) of the first pair of words, then of the second.
-fn normal(element: u64, noise: Noise) -> f64 {
+pub(crate) fn normal(element: u64, seed: u64, step: u32) -> f64 {
     let block = element / 4;
-    let counter = [block as u32, (block >> 32) as u32, noise.step, 0];
-    let words = philox(counter, [noise.seed as u32, (noise.seed >> 32) as u32]);
+    let counter = [block as u32, (block >> 32) as u32, step, 0];
+    let words = philox(counter, [seed as u32, (seed >> 32) as u32]);
     let uniform = words.map(|word| (f64::from(word) + 0.5) / 2f64.powi(32));
     let pair = (element % 4) as usize / 2 * 2;
     let (radius, angle) = ((-2.0 * uniform[pair].ln()).sqrt(), 2.0 * PI * uniform[pair + 1]);
@@ -50,29 +52,40 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
     // The last two are split between threads.
     for (rows, channels) in [(1, 1), (5, 7), (3, 33), (13, 20), (35, 64), (131, 127), (300, 173)] {
         for (seed, step) in [(0, 0), (7, 1), (0x0123_4567_89AB_CDEF, 4_000_000_000)] {
-            let noise = Noise { sigma: 0.015, seed, step };
             let q = draws.normals(&[rows, channels], 1.0, 1.0);
             // Around zero ε stands alone; around q it drowns in q's own rounding.
-            case(subject, &q, noise);
-            case(subject, &matrix(rows, channels, |_, _| 0.0), noise);
+            case(subject, &q, seed, step);
+            case(subject, &matrix(rows, channels, |_, _| 0.0), seed, step);
         }
         backward(subject, &mut draws, rows, channels);
     }
 }
 
-fn case<B: Backend>(subject: &Subject<B>, q: &Tensor<f64>, noise: Noise) {
+/// Two steps in a row, as the schedule counts them.
+fn case<B: Backend>(subject: &Subject<B>, q: &Tensor<f64>, seed: u64, first_step: u32) {
     let &[rows, channels] = q.shape() else { panic!("[R, C]") };
-    let case = format!("{noise:?} on [{rows}, {channels}]");
+    let case = format!("seed {seed}, step {first_step} on [{rows}, {channels}]");
     let input = subject.upload(q);
-    let out = subject.run(&case, |device| Ok(vec![device.add_noise(&input, noise)?]));
-    let (normal_half, anomalous_half) = out[0].data().split_at(q.len());
-    subject.compare_exactly(&case, &Tensor::new([rows, channels], normal_half.to_vec()), q);
-    let reference = matrix(rows, channels, |row, channel| {
-        cell(q, row, channel) + noise.sigma * normal((row * channels + channel) as u64, noise)
+    let out = subject.run(&case, |device| {
+        let mut schedule = device.schedule(2, 1)?;
+        device.begin_epoch(&mut schedule, &Epoch { order: &[0, 0], first_step, done: 0 })?;
+        let mut steps = Vec::new();
+        for _ in 0..2 {
+            steps.push(device.add_noise(&input, Noise { sigma: SIGMA, seed, schedule: &schedule })?);
+            device.end_step(&mut schedule)?;
+        }
+        Ok(steps)
     });
-    // A few roundings each in the logarithm, the root, the angle, its cosine, σ and the sum.
-    let out = Tensor::new([rows, channels], anomalous_half.to_vec());
-    subject.compare(&case, &out, &reference, subject.rounding(6));
+    for (step, out) in (first_step..).zip(&out) {
+        let (normal_half, anomalous_half) = out.data().split_at(q.len());
+        subject.compare_exactly(&case, &Tensor::new([rows, channels], normal_half.to_vec()), q);
+        let reference = matrix(rows, channels, |row, channel| {
+            cell(q, row, channel) + SIGMA * normal((row * channels + channel) as u64, seed, step)
+        });
+        // A few roundings each in the logarithm, the root, the angle, its cosine, σ and the sum.
+        let out = Tensor::new([rows, channels], anomalous_half.to_vec());
+        subject.compare(&case, &out, &reference, subject.rounding(6));
+    }
 }
 
 fn backward<B: Backend>(subject: &Subject<B>, draws: &mut Draws, rows: usize, channels: usize) {

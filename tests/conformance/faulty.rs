@@ -1,11 +1,15 @@
 //! The CPU in `f64` with one fault: every operation is the CPU's own, but for what the fault names.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use simplenet::backend::cpu::{Cpu, CpuConvolution, CpuFeatureCache, CpuTensor};
+use simplenet::backend::cpu::{
+    Cpu, CpuConvolution, CpuFeatureCache, CpuImages, CpuRecording, CpuSchedule, CpuTensor,
+};
 use simplenet::backend::{
     AdamSlot, Aggregation, AggregationMode, Backend, BatchNormConstants, BatchNormSaved, BatchNormState,
-    CachePrecision, ConvolutionWeights, DeviceTensor, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise, Result,
+    CachePrecision, ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise,
+    Result,
 };
 use simplenet::tensor::Tensor;
 
@@ -20,6 +24,7 @@ pub(crate) struct Faulty {
     cpu: Cpu<f64>,
     fault: Fault,
     calls: AtomicU32,
+    first_order: OnceLock<Vec<u32>>,
 }
 
 /// A convolution, and the padding that the fault took from it.
@@ -31,11 +36,18 @@ pub(crate) struct FaultyConvolution {
 
 impl Faulty {
     pub(crate) fn new(cpu: Cpu<f64>, fault: Fault) -> Self {
-        Self { cpu, fault, calls: AtomicU32::new(0) }
+        Self { cpu, fault, calls: AtomicU32::new(0), first_order: OnceLock::new() }
     }
 
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
+    }
+
+    /// An epoch of one step, with these images, behind `step` others.
+    fn only_step(&self, images: &[u32], step: u32) -> Result<CpuSchedule> {
+        let mut schedule = self.cpu.schedule(images.len(), images.len())?;
+        self.cpu.begin_epoch(&mut schedule, &Epoch { order: images, first_step: step, done: 0 })?;
+        Ok(schedule)
     }
 
     /// The tensor with other elements.
@@ -53,9 +65,21 @@ impl Backend for Faulty {
     type Tensor = T;
     type Convolution = FaultyConvolution;
     type FeatureCache = CpuFeatureCache;
+    type Schedule = CpuSchedule;
+    type Images = CpuImages;
+    type Results = Vec<Tensor<f64>>;
+    type Recording = CpuRecording<f64>;
 
     fn description(&self) -> String {
         format!("{} with {:?}", self.cpu.description(), self.fault)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.cpu.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.cpu.memory_held()
     }
 
     fn upload(&self, tensor: &Tensor<f64>) -> Result<T> {
@@ -66,12 +90,36 @@ impl Backend for Faulty {
         self.cpu.download(tensor)
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<T> {
+    fn begin_download(&self, tensors: &[&T]) -> Result<Vec<Tensor<f64>>> {
+        self.cpu.begin_download(tensors)
+    }
+
+    fn finish_download(&self, results: Vec<Tensor<f64>>) -> Result<Vec<Tensor<f64>>> {
+        self.cpu.finish_download(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CpuImages> {
         if self.has(Fault::SwappedColours) {
-            let swapped: Vec<u8> = images.chunks_exact(3).flat_map(|rgb| [rgb[2], rgb[1], rgb[0]]).collect();
-            return self.cpu.normalize(&swapped, shape);
+            let swapped: Vec<u8> = pixels.chunks_exact(3).flat_map(|rgb| [rgb[2], rgb[1], rgb[0]]).collect();
+            return self.cpu.upload_images(&swapped, shape);
         }
-        let out = self.cpu.normalize(images, shape)?;
+        self.cpu.upload_images(pixels, shape)
+    }
+
+    fn replace_images(&self, images: &mut CpuImages, pixels: &[u8]) -> Result<()> {
+        self.cpu.replace_images(images, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CpuRecording<f64>,
+        work: &mut dyn FnMut() -> Result<Vec<T>>,
+    ) -> Result<&'r [T]> {
+        self.cpu.run_recorded(recording, work)
+    }
+
+    fn normalize(&self, images: &CpuImages) -> Result<T> {
+        let out = self.cpu.normalize(images)?;
         let calls = f64::from(self.calls.fetch_add(1, Ordering::Relaxed));
         if self.has(Fault::NotReproducible) { self.scaled(&out, 1.0 + calls * f64::EPSILON) } else { Ok(out) }
     }
@@ -178,12 +226,37 @@ impl Backend for Faulty {
         self.cpu.finish_features(cache)
     }
 
-    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<T> {
-        let mut images = images.to_vec();
-        if self.has(Fault::SortedImages) {
-            images.sort_unstable();
+    fn schedule(&self, images: usize, batch: usize) -> Result<CpuSchedule> {
+        self.cpu.schedule(images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CpuSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        let first = self.first_order.get_or_init(|| epoch.order.to_vec());
+        let (mut order, mut done) = (epoch.order, epoch.done);
+        if self.has(Fault::FirstOrderForEver) && first.len() == order.len() {
+            order = first;
         }
-        self.cpu.gather_rows(cache, &images)
+        if self.has(Fault::ResumedAtTheStart) {
+            done = 0;
+        }
+        self.cpu.begin_epoch(schedule, &Epoch { order, done, ..*epoch })
+    }
+
+    fn end_step(&self, schedule: &mut CpuSchedule) -> Result<()> {
+        if self.has(Fault::SameStepForEver) { Ok(()) } else { self.cpu.end_step(schedule) }
+    }
+
+    fn reads_features(&self, cache: &CpuFeatureCache) -> bool {
+        self.cpu.reads_features(cache)
+    }
+
+    fn gather_rows(&self, cache: &CpuFeatureCache, schedule: &CpuSchedule, images: usize) -> Result<T> {
+        if !self.has(Fault::SortedImages) {
+            return self.cpu.gather_rows(cache, schedule, images);
+        }
+        let mut sorted = schedule.images(images).to_vec();
+        sorted.sort_unstable();
+        self.cpu.gather_rows(cache, &self.only_step(&sorted, 0)?, images)
     }
 
     fn linear(&self, input: &T, weight: &T, bias: Option<&T>) -> Result<T> {
@@ -206,9 +279,11 @@ impl Backend for Faulty {
         if self.has(Fault::MeanBiasGradient) { self.scaled(&out, 1.0 / rows) } else { Ok(out) }
     }
 
-    fn add_noise(&self, input: &T, mut noise: Noise) -> Result<T> {
+    fn add_noise(&self, input: &T, noise: Noise<'_, CpuSchedule>) -> Result<T> {
+        let first_step = self.only_step(&[0], 0)?;
+        let mut noise = Noise { ..noise };
         if self.has(Fault::SameNoiseEveryStep) {
-            noise.step = 0;
+            noise.schedule = &first_step;
         }
         if self.has(Fault::ShortSeed) {
             noise.seed &= 0xFFFF_FFFF;
@@ -344,10 +419,9 @@ impl Backend for Faulty {
         if summed { self.scaled(&gradient, 2.0) } else { Ok(gradient) }
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, T>], mut step: u32) -> Result<()> {
-        if self.has(Fault::NoBiasCorrection) {
-            step = u32::MAX;
-        }
+    fn adam(&self, slots: &mut [AdamSlot<'_, T>], schedule: &CpuSchedule) -> Result<()> {
+        let late_step = self.only_step(&[0], u32::MAX)?;
+        let schedule = if self.has(Fault::NoBiasCorrection) { &late_step } else { schedule };
         for slot in slots.iter_mut() {
             match self.fault {
                 Fault::NeverDecoupled => slot.rule.decoupled = false,
@@ -356,7 +430,7 @@ impl Backend for Faulty {
             }
         }
         let updated = if self.has(Fault::FirstParameterOnly) { 1 } else { slots.len() };
-        self.cpu.adam(&mut slots[..updated], step)
+        self.cpu.adam(&mut slots[..updated], schedule)
     }
 
     fn anomaly_map(&self, scores: &T, rows: &T, columns: &T) -> Result<(T, T)> {
@@ -378,5 +452,9 @@ impl Backend for Faulty {
 
     fn reshape(&self, tensor: T, shape: &[usize]) -> T {
         self.cpu.reshape(tensor, shape)
+    }
+
+    fn clear(&self, tensor: &mut T) -> Result<()> {
+        self.cpu.clear(tensor)
     }
 }

@@ -79,7 +79,7 @@ mutants! {
     conv2d_epilogue_never_begins_another_row: "conv2d.cu",
         "if (++column == columns) column = 0;" => "++column;", PlainProducts("conv2d");
     gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",
-        "images.index[blockIdx.y]" => "images.index[blockIdx.x]", Test("gather_rows");
+        "* batch + blockIdx.y]" => "* batch + blockIdx.x]", Test("gather_rows");
     max_pool2d_begins_one_pixel_late: "max_pool2d.cu",
         "max(2 * out_x + i % 3, 1u) - 1" => "2 * out_x + i % 3", Test("max_pool2d");
     normalize_begins_every_packet_with_red: "normalize.cu",
@@ -92,6 +92,10 @@ mutants! {
     // Wrong arithmetic.
     adam_forgets_a_bias_correction: "adam.cu",
         "sqrtf(v.value[i]) * inverse_correction_2" => "sqrtf(v.value[i])", Test("adam");
+    adam_corrects_as_in_the_first_step: "adam.cu",
+        "/ corrections_1[cursor[0]]" => "/ corrections_1[0]", Test("adam");
+    add_noise_counts_the_steps_of_the_epoch: "add_noise.cu",
+        "cursor[1], NOISE_STREAM" => "cursor[0], NOISE_STREAM", Test("add_noise");
     add_noise_runs_nine_rounds: "add_noise.cu",
         "round < 10" => "round < 9", Test("add_noise");
     add_noise_draws_from_another_stream: "add_noise.cu",
@@ -106,6 +110,9 @@ mutants! {
         "directed > margin" => "directed >= margin", Test("loss");
     max_pool2d_drops_what_is_no_number: "max_pool2d.cu",
         "a >= b || a != a ? a : b" => "a >= b ? a : b", Test("max_pool2d");
+
+    schedule_forgets_the_steps_of_the_training: "schedule.cu",
+        "++cursor[1];" => "", Test("schedule");
 
     // Missing barriers and steps of a reduction.
     anomaly_map_reads_lines_too_early: "anomaly_map.cu",

@@ -2,7 +2,7 @@
 
 use simplenet::backend::{
     AdamSlot, Aggregation, AggregationMode, Backend, BatchNormConstants, BatchNormSaved, BatchNormState,
-    ConvolutionWeights, DeviceTensor, FeatureCacheOptions, Loss, Noise, Result,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use simplenet::tensor::{Scalar, Tensor};
 
@@ -69,6 +69,10 @@ impl<B: Backend> Backend for Faulty<B> {
     type Tensor = B::Tensor;
     type Convolution = FaultyConvolution<B::Convolution>;
     type FeatureCache = B::FeatureCache;
+    type Schedule = B::Schedule;
+    type Images = B::Images;
+    type Results = B::Results;
+    type Recording = B::Recording;
 
     fn description(&self) -> String {
         format!("{} with {:?}", self.inner.description(), self.fault)
@@ -132,6 +136,14 @@ impl<B: Backend> Backend for Faulty<B> {
 
     // --- Everything else is the inner backend's -------------------------------------------------------------------
 
+    fn synchronize(&self) -> Result<()> {
+        self.inner.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.inner.memory_held()
+    }
+
     fn upload(&self, tensor: &Tensor<B::Scalar>) -> Result<B::Tensor> {
         self.inner.upload(tensor)
     }
@@ -140,8 +152,32 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.download(tensor)
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
-        self.inner.normalize(images, shape)
+    fn begin_download(&self, tensors: &[&B::Tensor]) -> Result<B::Results> {
+        self.inner.begin_download(tensors)
+    }
+
+    fn finish_download(&self, results: B::Results) -> Result<Vec<Tensor<B::Scalar>>> {
+        self.inner.finish_download(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<B::Images> {
+        self.inner.upload_images(pixels, shape)
+    }
+
+    fn replace_images(&self, images: &mut B::Images, pixels: &[u8]) -> Result<()> {
+        self.inner.replace_images(images, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut B::Recording,
+        work: &mut dyn FnMut() -> Result<Vec<B::Tensor>>,
+    ) -> Result<&'r [B::Tensor]> {
+        self.inner.run_recorded(recording, work)
+    }
+
+    fn normalize(&self, images: &B::Images) -> Result<B::Tensor> {
+        self.inner.normalize(images)
     }
 
     fn max_pool2d(&self, input: &B::Tensor) -> Result<B::Tensor> {
@@ -184,8 +220,29 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.finish_features(cache)
     }
 
-    fn gather_rows(&self, cache: &B::FeatureCache, images: &[u32]) -> Result<B::Tensor> {
-        self.inner.gather_rows(cache, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<B::Schedule> {
+        self.inner.schedule(images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut B::Schedule, epoch: &Epoch<'_>) -> Result<()> {
+        self.inner.begin_epoch(schedule, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut B::Schedule) -> Result<()> {
+        self.inner.end_step(schedule)
+    }
+
+    fn reads_features(&self, cache: &B::FeatureCache) -> bool {
+        self.inner.reads_features(cache)
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &B::FeatureCache,
+        schedule: &B::Schedule,
+        images: usize,
+    ) -> Result<B::Tensor> {
+        self.inner.gather_rows(cache, schedule, images)
     }
 
     fn linear(&self, input: &B::Tensor, weight: &B::Tensor, bias: Option<&B::Tensor>) -> Result<B::Tensor> {
@@ -204,7 +261,7 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.column_sums(gradient)
     }
 
-    fn add_noise(&self, input: &B::Tensor, noise: Noise) -> Result<B::Tensor> {
+    fn add_noise(&self, input: &B::Tensor, noise: Noise<'_, B::Schedule>) -> Result<B::Tensor> {
         self.inner.add_noise(input, noise)
     }
 
@@ -265,8 +322,8 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.loss(scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], step: u32) -> Result<()> {
-        self.inner.adam(slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], schedule: &B::Schedule) -> Result<()> {
+        self.inner.adam(slots, schedule)
     }
 
     fn anomaly_map(
@@ -280,5 +337,9 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn reshape(&self, tensor: B::Tensor, shape: &[usize]) -> B::Tensor {
         self.inner.reshape(tensor, shape)
+    }
+
+    fn clear(&self, tensor: &mut B::Tensor) -> Result<()> {
+        self.inner.clear(tensor)
     }
 }

@@ -1,5 +1,6 @@
 //! `add_noise`: the anomaly features of Eq. 6 beside the normal ones, and the gradient of that.
 
+use super::schedule::CpuSchedule;
 use crate::backend::Noise;
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::Scalar;
@@ -11,8 +12,8 @@ const VALUES_PER_TASK: usize = 1 << 14;
 const BLOCKS: usize = 32;
 
 /// `q` into the first half of `out`, `q + ε` into the second.
-pub(super) fn add_noise<T: Scalar>(input: &[T], noise: Noise, out: &mut [T]) {
-    let philox = Philox::new(noise.seed, Stream::Noise, noise.step);
+pub(super) fn add_noise<T: Scalar>(input: &[T], noise: Noise<'_, CpuSchedule>, out: &mut [T]) {
+    let philox = Philox::new(noise.seed, Stream::Noise, noise.schedule.step());
     let sigma = T::from_f64(noise.sigma);
     let (normal, anomalous) = out.split_at_mut(input.len());
     normal

@@ -22,15 +22,18 @@ mod operand;
 mod panels;
 mod project;
 mod resize_add_score;
+mod schedule;
 mod score;
 
 pub use conv2d::{Convolutions, CpuConvolution};
 pub use feature_cache::CpuFeatureCache;
 pub use memory::CpuTensor;
+pub use normalize::CpuImages;
+pub use schedule::CpuSchedule;
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    FeatureCacheOptions, Loss, Noise, Result,
+    Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::{Scalar, Tensor};
 use instructions::Instructions;
@@ -73,6 +76,18 @@ impl<T: Scalar> Cpu<T> {
     }
 }
 
+/// The tensors of the last run of some work.
+#[derive(Debug)]
+pub struct CpuRecording<T: Scalar> {
+    outputs: Vec<CpuTensor<T>>,
+}
+
+impl<T: Scalar> Default for CpuRecording<T> {
+    fn default() -> Self {
+        Self { outputs: Vec::new() }
+    }
+}
+
 impl<T: Scalar> Default for Cpu<T> {
     fn default() -> Self {
         Self::new()
@@ -84,6 +99,10 @@ impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = CpuTensor<T>;
     type Convolution = CpuConvolution<T>;
     type FeatureCache = CpuFeatureCache;
+    type Schedule = CpuSchedule;
+    type Images = CpuImages;
+    type Results = Vec<Tensor<T>>;
+    type Recording = CpuRecording<T>;
 
     fn description(&self) -> String {
         let convolutions = match self.convolutions {
@@ -94,6 +113,15 @@ impl<T: Scalar> Backend for Cpu<T> {
         format!("CPU, {} threads, {convolutions} convolutions{precision}", rayon::current_num_threads())
     }
 
+    /// Every operation has run when it returns.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        None
+    }
+
     fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
         Ok(self.filled(tensor.shape(), tensor.data()))
     }
@@ -102,9 +130,39 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(tensor.to_host())
     }
 
-    fn normalize(&self, images: &[u8], [n, h, w]: [usize; 3]) -> Result<CpuTensor<T>> {
+    fn begin_download(&self, tensors: &[&CpuTensor<T>]) -> Result<Vec<Tensor<T>>> {
+        Ok(tensors.iter().map(|tensor| tensor.to_host()).collect())
+    }
+
+    fn finish_download(&self, results: Vec<Tensor<T>>) -> Result<Vec<Tensor<T>>> {
+        Ok(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CpuImages> {
+        Ok(CpuImages::new(pixels, shape))
+    }
+
+    fn replace_images(&self, images: &mut CpuImages, pixels: &[u8]) -> Result<()> {
+        images.replace(pixels);
+        Ok(())
+    }
+
+    /// Runs it: there is nothing between an operation and its call that a recording would save.
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CpuRecording<T>,
+        work: &mut dyn FnMut() -> Result<Vec<CpuTensor<T>>>,
+    ) -> Result<&'r [CpuTensor<T>]> {
+        // The last run's buffers are there for this one.
+        recording.outputs.clear();
+        recording.outputs = work()?;
+        Ok(&recording.outputs)
+    }
+
+    fn normalize(&self, images: &CpuImages) -> Result<CpuTensor<T>> {
+        let [n, h, w] = images.shape();
         let mut out = self.pool.tensor(&[n, h, w, 3]);
-        normalize::normalize(images, out.data_mut());
+        normalize::normalize(images.pixels(), out.data_mut());
         Ok(out)
     }
 
@@ -160,10 +218,33 @@ impl<T: Scalar> Backend for Cpu<T> {
         cache.finish()
     }
 
-    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<CpuTensor<T>> {
+    fn schedule(&self, images: usize, batch: usize) -> Result<CpuSchedule> {
+        Ok(CpuSchedule::new(images, batch))
+    }
+
+    fn begin_epoch(&self, schedule: &mut CpuSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(epoch);
+        Ok(())
+    }
+
+    fn end_step(&self, schedule: &mut CpuSchedule) -> Result<()> {
+        schedule.end_step();
+        Ok(())
+    }
+
+    fn reads_features(&self, _: &CpuFeatureCache) -> bool {
+        true
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CpuFeatureCache,
+        schedule: &CpuSchedule,
+        images: usize,
+    ) -> Result<CpuTensor<T>> {
         let (rows, channels) = cache.image_shape();
-        let mut out = self.pool.tensor(&[images.len() * rows, channels]);
-        cache.gather_rows(images, out.data_mut());
+        let mut out = self.pool.tensor(&[images * rows, channels]);
+        cache.gather_rows(schedule.images(images), out.data_mut());
         Ok(out)
     }
 
@@ -211,7 +292,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(self.filled(&[columns], &sums))
     }
 
-    fn add_noise(&self, input: &CpuTensor<T>, noise: Noise) -> Result<CpuTensor<T>> {
+    fn add_noise(&self, input: &CpuTensor<T>, noise: Noise<'_, CpuSchedule>) -> Result<CpuTensor<T>> {
         let [rows, channels] = input.axes();
         let mut out = self.pool.tensor(&[2 * rows, channels]);
         add_noise::add_noise(input.data(), noise, out.data_mut());
@@ -340,8 +421,8 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(out)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u32) -> Result<()> {
-        adam::adam(slots, step);
+    fn adam(&self, slots: &mut [AdamSlot<'_, CpuTensor<T>>], schedule: &CpuSchedule) -> Result<()> {
+        adam::adam(slots, schedule.step());
         Ok(())
     }
 
@@ -356,5 +437,10 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn reshape(&self, tensor: CpuTensor<T>, shape: &[usize]) -> CpuTensor<T> {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CpuTensor<T>) -> Result<()> {
+        tensor.data_mut().fill(T::ZERO);
+        Ok(())
     }
 }

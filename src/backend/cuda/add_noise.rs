@@ -3,21 +3,26 @@
 use super::context::Context;
 use super::launch::{Grid, Kernel, kernels};
 use super::memory::{CudaTensor, ElementType};
+use super::schedule::CudaSchedule;
 use crate::backend::{Noise, Result};
 
 /// `q` above `q + ε`, `[R, C] → [2R, C]`.
-pub(super) fn add_noise(context: &Context, input: &CudaTensor, noise: Noise) -> Result<CudaTensor> {
+pub(super) fn add_noise(
+    context: &Context,
+    input: &CudaTensor,
+    noise: Noise<'_, CudaSchedule>,
+) -> Result<CudaTensor> {
     let [rows, channels] = input.axes();
     let mut out = context.tensor(&[2 * rows, channels], ElementType::F32)?;
     let count = input.len() as u64;
     kernels::AddNoise {
         input: input.read(),
         out: out.write(),
+        cursor: noise.schedule.cursor(),
         count,
         sigma: noise.sigma as f32,
         seed_low: noise.seed as u32,
         seed_high: (noise.seed >> 32) as u32,
-        step: noise.step,
     }
     .launch(context, Grid::threads(count.div_ceil(4)))?;
     Ok(out)

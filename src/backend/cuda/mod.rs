@@ -2,16 +2,19 @@
 //!
 //! One context, one compute stream on which everything runs in order, one copy stream for images, joined by events.
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
-//! the algorithm that was first chosen for it.
+//! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
 mod adam;
 mod add_noise;
 mod aggregate;
 mod anomaly_map;
+mod arena;
 mod batch_norm;
 mod column_sums;
 mod context;
 mod conv2d;
+mod convolutions;
+mod cublaslt;
 mod error;
 mod feature_cache;
 mod images;
@@ -23,20 +26,32 @@ mod max_pool2d;
 mod memory;
 mod modules;
 mod normalize;
+mod plans;
 pub mod probe;
 mod products;
+mod recording;
 mod resize_add_score;
+mod results;
+mod schedule;
 mod score;
 mod staging;
+mod stopwatch;
+mod tuning;
 
 pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
+pub use normalize::CudaImages;
+pub use plans::{Choice, Origin, Plans, PlansError};
+pub use recording::CudaRecording;
+pub use results::CudaResults;
+pub use schedule::CudaSchedule;
+pub use tuning::{Tuned, Tuner};
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    DeviceTensor, FeatureCacheOptions, Loss, Noise, Result,
+    DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::Tensor;
 use context::Context;
@@ -78,12 +93,14 @@ pub struct CudaOptions {
     pub feature_memory: Option<usize>,
     /// Fill every buffer with NaN before it is used, so that an element nobody wrote shows: for tests.
     pub poison_memory: bool,
+    /// Replay recorded work as graphs. Without it every run is an ordinary one, with the same results.
+    pub records: bool,
 }
 
 impl CudaOptions {
     /// Device `ordinal` as a user wants it.
     pub fn new(ordinal: usize, precision: Precision) -> Self {
-        Self { ordinal, precision, feature_memory: None, poison_memory: false }
+        Self { ordinal, precision, feature_memory: None, poison_memory: false, records: true }
     }
 }
 
@@ -108,11 +125,31 @@ impl Backend for Cuda {
     type Tensor = CudaTensor;
     type Convolution = CudaConvolution;
     type FeatureCache = CudaFeatureCache;
+    type Schedule = CudaSchedule;
+    type Images = CudaImages;
+    type Results = CudaResults;
+    type Recording = CudaRecording;
 
     fn description(&self) -> String {
         let probe::Device { ordinal, name, capability: (major, minor), .. } = &self.context.device;
         let precision = self.context.precision.name();
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
+    }
+
+    fn tuner(&self) -> Option<Tuner<'_>> {
+        Some(Tuner::new(&self.context))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.context.synchronize()?)
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        Some(self.context.memory.held() as u64)
+    }
+
+    fn works_beside_host(&self) -> bool {
+        true
     }
 
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
@@ -138,8 +175,40 @@ impl Backend for Cuda {
         Ok(Tensor::new(tensor.shape(), data))
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<CudaTensor> {
-        normalize::normalize(&self.context, images, shape)
+    fn begin_download(&self, tensors: &[&CudaTensor]) -> Result<CudaResults> {
+        let arriving = tensors.iter().map(|tensor| self.context.results.begin(tensor));
+        Ok(CudaResults(arriving.collect::<std::result::Result<_, _>>()?))
+    }
+
+    fn finish_download(&self, results: CudaResults) -> Result<Vec<Tensor<f32>>> {
+        let arrived = results.0.into_iter().map(|arriving| arriving.finish(&self.context));
+        Ok(arrived.collect::<std::result::Result<_, _>>()?)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CudaImages> {
+        let mut images = CudaImages::new(&self.context, shape)?;
+        images.replace(&self.context, pixels)?;
+        Ok(images)
+    }
+
+    fn replace_images(&self, images: &mut CudaImages, pixels: &[u8]) -> Result<()> {
+        images.replace(&self.context, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CudaRecording,
+        work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
+    ) -> Result<&'r [CudaTensor]> {
+        recording::run_recorded(&self.context, recording, work)
+    }
+
+    fn is_recorded(&self, recording: &CudaRecording) -> bool {
+        recording.is_captured() || !self.context.records
+    }
+
+    fn normalize(&self, images: &CudaImages) -> Result<CudaTensor> {
+        normalize::normalize(&self.context, images)
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CudaConvolution> {
@@ -191,8 +260,29 @@ impl Backend for Cuda {
         cache.finish(&self.context)
     }
 
-    fn gather_rows(&self, cache: &CudaFeatureCache, images: &[u32]) -> Result<CudaTensor> {
-        cache.gather_rows(&self.context, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<CudaSchedule> {
+        CudaSchedule::new(&self.context, images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CudaSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(&self.context, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut CudaSchedule) -> Result<()> {
+        schedule.end_step(&self.context)
+    }
+
+    fn reads_features(&self, cache: &CudaFeatureCache) -> bool {
+        cache.is_mapped()
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CudaFeatureCache,
+        schedule: &CudaSchedule,
+        images: usize,
+    ) -> Result<CudaTensor> {
+        cache.gather_rows(&self.context, schedule, images)
     }
 
     fn linear(
@@ -216,7 +306,7 @@ impl Backend for Cuda {
         column_sums::column_sums(&self.context, gradient)
     }
 
-    fn add_noise(&self, input: &CudaTensor, noise: Noise) -> Result<CudaTensor> {
+    fn add_noise(&self, input: &CudaTensor, noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
         add_noise::add_noise(&self.context, input, noise)
     }
 
@@ -304,8 +394,8 @@ impl Backend for Cuda {
         loss::loss(&self.context, scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], step: u32) -> Result<()> {
-        adam::adam(&self.context, slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], schedule: &CudaSchedule) -> Result<()> {
+        adam::adam(&self.context, slots, schedule)
     }
 
     fn anomaly_map(
@@ -319,6 +409,10 @@ impl Backend for Cuda {
 
     fn reshape(&self, tensor: CudaTensor, shape: &[usize]) -> CudaTensor {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CudaTensor) -> Result<()> {
+        Ok(tensor.buffer().fill(0)?)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {
