@@ -408,6 +408,17 @@ pub trait Backend: Send + Sync {
         bias: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
+    /// [`Backend::linear`] of a deployed head, whose weight stays what it is: a device may lay it out once and keep that,
+    /// and multiply in its own precision.
+    fn project(
+        &self,
+        input: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor> {
+        self.linear(input, weight, bias)
+    }
+
     /// Gradient of [`Backend::linear`] with respect to its input: `dy·W`, `[R, O], [O, I] → [R, I]`.
     fn linear_grad_input(&self, gradient: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
 

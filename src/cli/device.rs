@@ -43,7 +43,7 @@ enum Choice {
 /// `auto` takes the CPU where no GPU answers, and says why.
 pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Device> {
     let choice = parse_choice(&args.device)?;
-    let precision = parse_precision(&args.precision, choice)?;
+    let precision = Arithmetic::parse(&args.precision, choice)?;
     if let Some(threads) = args.threads {
         if threads == 0 {
             bail!("--threads 0: at least one thread must work");
@@ -51,7 +51,20 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     console.detail(format_args!("{} threads", rayon::current_num_threads()));
-    let cpu = || Cpu::with(args.conv.into());
+    let convolutions = args.conv.into();
+    let precision = match precision {
+        Arithmetic::Bf16 => {
+            let cpu = Cpu::bf16(convolutions).ok_or_else(|| {
+                Environment(
+                    "--precision bf16: this processor has no AVX512-BF16 instructions; use --precision f32"
+                        .into(),
+                )
+            })?;
+            return Ok(Device::Cpu(cpu, None));
+        }
+        Arithmetic::Other(precision) => precision,
+    };
+    let cpu = || Cpu::with(convolutions);
     let cuda = |ordinal| Cuda::open(CudaOptions::new(ordinal, precision));
     match choice {
         Choice::Cpu => Ok(Device::Cpu(cpu(), None)),
@@ -94,24 +107,35 @@ fn parse_choice(name: &str) -> anyhow::Result<Choice> {
     })
 }
 
-fn parse_precision(name: &str, choice: Choice) -> anyhow::Result<Precision> {
-    let precision = match name {
-        "f32" => Precision::F32,
-        "tf32" => Precision::Tf32,
-        "f16" => Precision::F16,
-        "bf16" => {
-            bail!(Environment(
-                "--precision bf16: no device of this program has it; use f32, tf32 or f16".into()
-            ))
+/// `--precision` as it was meant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Arithmetic {
+    /// The CPU's alone.
+    Bf16,
+    /// A GPU's, or `f32`.
+    Other(Precision),
+}
+
+impl Arithmetic {
+    fn parse(name: &str, choice: Choice) -> anyhow::Result<Self> {
+        let arithmetic = match name {
+            "f32" => Self::Other(Precision::F32),
+            "tf32" => Self::Other(Precision::Tf32),
+            "f16" => Self::Other(Precision::F16),
+            "bf16" => Self::Bf16,
+            other => bail!("--precision {other}: there is no such arithmetic; use f32, tf32, f16 or bf16"),
+        };
+        match (choice, arithmetic) {
+            (Choice::Cpu, Self::Other(Precision::Tf32 | Precision::F16)) => bail!(Environment(format!(
+                "--precision {name}: the CPU computes in f32 or bf16; use --precision f32, or --device cuda"
+            ))),
+            (Choice::Auto | Choice::Cuda(_), Self::Bf16) => bail!(Environment(
+                "--precision bf16: a GPU computes in f32, tf32 or f16; use one of them, or --device cpu"
+                    .into()
+            )),
+            _ => Ok(arithmetic),
         }
-        other => bail!("--precision {other}: there is no such arithmetic; use f32, tf32 or f16"),
-    };
-    if choice == Choice::Cpu && precision != Precision::F32 {
-        bail!(Environment(format!(
-            "--precision {name}: the CPU computes in f32 only; use --precision f32, or --device cuda"
-        )));
     }
-    Ok(precision)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl<B: Backend> ProjectedHead<B> {
         for (index, (level, weight)) in levels.into_iter().zip(&self.weights).enumerate() {
             let &[n, h, w, channels] = level.shape() else { unreachable!("a level has four axes") };
             let rows = backend.reshape(level, &[n * h * w, channels]);
-            let projected = backend.linear(&rows, weight, (index == 0).then_some(&self.bias))?;
+            let projected = backend.project(&rows, weight, (index == 0).then_some(&self.bias))?;
             projections.push(backend.reshape(projected, &[n, h, w, weight.shape()[0]]));
         }
         let projections: Vec<&B::Tensor> = projections.iter().collect();

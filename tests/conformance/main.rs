@@ -12,6 +12,7 @@ mod add_noise;
 mod aggregate;
 mod anomaly_map;
 mod batch_norm;
+mod bf16;
 mod conv2d;
 mod conv2d_implicit;
 #[path = "../cusim/support.rs"]
@@ -29,6 +30,7 @@ mod loss;
 mod max_pool2d;
 mod mutants;
 mod normalize;
+mod project;
 mod reference;
 mod resize_add_score;
 mod sanitizers;
@@ -38,10 +40,10 @@ mod subject;
 mod wrong;
 
 use device::{FORWARD, REVERSE, SHUFFLED, real, real_implicit, simulated, simulated_implicit};
-use simplenet::backend::cpu::Convolutions::Fast;
+use simplenet::backend::cpu::Convolutions::{Exact, Fast};
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
-use subject::{DOUBLE, HALF, SINGLE, Subject};
+use subject::{BFLOAT, DOUBLE, HALF, SINGLE, Subject};
 
 /// Instantiates the suite for one backend: a module of that name, with one test an operation. The device is an
 /// `Option`: a machine without it passes with a message.
@@ -72,8 +74,12 @@ conformance!(cpu_f32, Some(Cpu::<f32>::new()), SINGLE);
 conformance!(cpu_f64, Some(Cpu::<f64>::new()), DOUBLE);
 
 // Winograd's transforms round more than the sums of the definition do, and stay within what those are allowed.
-conformance!(cpu_fast_f32, Some(Cpu::<f32>::with(Fast)), SINGLE, [conv2d]);
-conformance!(cpu_fast_f64, Some(Cpu::<f64>::with(Fast)), DOUBLE, [conv2d]);
+conformance!(cpu_fast_f32, Some(Cpu::<f32>::with(Fast)), SINGLE, [conv2d project]);
+conformance!(cpu_fast_f64, Some(Cpu::<f64>::with(Fast)), DOUBLE, [conv2d project]);
+
+// What convolutions and a deployed head multiply is rounded to bfloat16.
+conformance!(cpu_bf16, Cpu::<f32>::bf16(Exact), BFLOAT, [conv2d project]);
+conformance!(cpu_fast_bf16, Cpu::<f32>::bf16(Fast), BFLOAT, [conv2d project]);
 
 conformance!(simulated_forward, simulated(FORWARD, F32), SINGLE);
 conformance!(simulated_reverse, simulated(REVERSE, F32), SINGLE);

@@ -13,6 +13,8 @@ use crate::cusim::sanitized;
 pub(crate) const SINGLE: f64 = f32::EPSILON as f64 / 2.0;
 /// Unit roundoff of half precision, and of the operands of a product in TF32.
 pub(crate) const HALF: f64 = 1.0 / 2048.0;
+/// Unit roundoff of bfloat16.
+pub(crate) const BFLOAT: f64 = 1.0 / 256.0;
 /// Unit roundoff of `f64`.
 pub(crate) const DOUBLE: f64 = f64::EPSILON / 2.0;
 

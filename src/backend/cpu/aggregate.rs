@@ -4,6 +4,7 @@
 //! never as a tensor), then resized and laid into its channels of the result. Resizing works channel by channel, so
 //! averaging before it gives the same as the authors' order, which resizes the unfolded tensor.
 
+use super::instructions::{Instructions, Vectorized};
 use super::memory::{CpuTensor, Pool};
 use crate::backend::{Aggregation, AggregationMode, Interpolation};
 use crate::tensor::Scalar;
@@ -49,24 +50,44 @@ pub(super) fn aggregate_level<T: Scalar>(
 
 /// `avg_pool2d(p, stride 1, padding p/2, count_include_pad)`: zeros outside count, so the sum is over p² always.
 fn neighbourhood_mean<T: Scalar>(pool: &Arc<Pool<T>>, level: &CpuTensor<T>, patch: usize) -> CpuTensor<T> {
-    let [n, h, w, channels] = level.axes();
+    let shape = level.axes();
+    let [n, h, w, channels] = shape;
     let mut out = pool.tensor(&[n, h, w, channels]);
-    let (input, radius) = (level.data(), patch / 2);
-    let scale = T::ONE / T::from_f64((patch * patch) as f64);
-    out.data_mut().par_chunks_mut(w * channels).enumerate().for_each(|(row, line)| {
-        let (image, y) = (row / h, row % h);
-        for (x, out) in line.chunks_exact_mut(channels).enumerate() {
+    let (input, instructions) = (level.data(), Instructions::detect());
+    out.data_mut().par_chunks_mut(w * channels).enumerate().for_each(|(row, out)| {
+        instructions.run(MeanLine { input, shape, patch, row, out });
+    });
+    out
+}
+
+/// One line of neighbourhood means.
+struct MeanLine<'a, T> {
+    input: &'a [T],
+    shape: [usize; 4],
+    patch: usize,
+    /// Which, over all images.
+    row: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> Vectorized for MeanLine<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let [_, h, w, channels] = self.shape;
+        let (image, y, radius) = (self.row / h, self.row % h, self.patch / 2);
+        let scale = T::ONE / T::from_f64((self.patch * self.patch) as f64);
+        for (x, out) in self.out.chunks_exact_mut(channels).enumerate() {
             out.fill(T::ZERO);
             for source_y in y.saturating_sub(radius)..(y + radius + 1).min(h) {
                 for source_x in x.saturating_sub(radius)..(x + radius + 1).min(w) {
-                    let source = &input[((image * h + source_y) * w + source_x) * channels..][..channels];
+                    let position = (image * h + source_y) * w + source_x;
+                    let source = &self.input[position * channels..][..channels];
                     out.iter_mut().zip(source).for_each(|(out, &value)| *out += value);
                 }
             }
             out.iter_mut().for_each(|out| *out *= scale);
         }
-    });
-    out
+    }
 }
 
 /// Means of `bins` over the unfolded `(c, kh, kw)` vector of every position, then means of `group` neighbours.

@@ -38,6 +38,15 @@ impl Instructions {
         Self::Portable
     }
 
+    /// Whether the machine multiplies pairs of bfloat16 numbers (AVX512-BF16) beside the widest vectors of `f32`.
+    pub(super) fn have_bf16() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let found = Self::detect() == Self::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        let found = false;
+        found
+    }
+
     /// Every set that this machine has.
     #[cfg(test)]
     pub(super) fn available() -> Vec<Self> {

@@ -18,7 +18,9 @@ mod matmul;
 mod max_pool2d;
 mod memory;
 mod normalize;
+mod operand;
 mod panels;
+mod project;
 mod resize_add_score;
 mod schedule;
 mod score;
@@ -34,6 +36,7 @@ use super::{
     Epoch, FeatureCacheOptions, Loss, Noise, Result,
 };
 use crate::tensor::{Scalar, Tensor};
+use instructions::Instructions;
 use memory::Pool;
 use std::sync::Arc;
 
@@ -46,6 +49,7 @@ const ROWS_PER_TASK: usize = 128;
 pub struct Cpu<T = f32> {
     pool: Arc<Pool<T>>,
     convolutions: Convolutions,
+    bf16: bool,
 }
 
 impl<T: Scalar> Cpu<T> {
@@ -56,7 +60,13 @@ impl<T: Scalar> Cpu<T> {
 
     /// The device with a choice of how convolutions are computed.
     pub fn with(convolutions: Convolutions) -> Self {
-        Self { pool: Pool::new(), convolutions }
+        Self { pool: Pool::new(), convolutions, bf16: false }
+    }
+
+    /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16; sums, and whatever else the
+    /// device computes, stay in `T`. `None` where the processor lacks the instructions (AVX512-BF16).
+    pub fn bf16(convolutions: Convolutions) -> Option<Self> {
+        Instructions::have_bf16().then(|| Self { pool: Pool::new(), convolutions, bf16: true })
     }
 
     fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
@@ -99,7 +109,8 @@ impl<T: Scalar> Backend for Cpu<T> {
             Convolutions::Exact => "exact",
             Convolutions::Fast => "fast",
         };
-        format!("CPU, {} threads, {convolutions} convolutions", rayon::current_num_threads())
+        let precision = if self.bf16 { " in bf16" } else { "" };
+        format!("CPU, {} threads, {convolutions} convolutions{precision}", rayon::current_num_threads())
     }
 
     /// Every operation has run when it returns.
@@ -156,7 +167,7 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CpuConvolution<T>> {
-        Ok(CpuConvolution::new(weights, self.convolutions))
+        Ok(CpuConvolution::new(weights, self.convolutions, self.bf16))
     }
 
     fn conv2d(
@@ -247,6 +258,18 @@ impl<T: Scalar> Backend for Cpu<T> {
         let mut out = self.pool.tensor(&[rows, outputs]);
         linear::linear(input, weight, bias, out.data_mut());
         Ok(out)
+    }
+
+    fn project(
+        &self,
+        input: &CpuTensor<T>,
+        weight: &CpuTensor<T>,
+        bias: Option<&CpuTensor<T>>,
+    ) -> Result<CpuTensor<T>> {
+        if self.convolutions == Convolutions::Exact && !self.bf16 {
+            return self.linear(input, weight, bias);
+        }
+        Ok(project::project(&self.pool, input, weight, bias, self.bf16))
     }
 
     fn linear_grad_input(&self, gradient: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {

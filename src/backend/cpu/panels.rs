@@ -2,34 +2,49 @@
 //!
 //! The matrix `[K, O]` is cut into panels of [`PANEL`] columns, `[⌈O/PANEL⌉, K, PANEL]`, the last one filled up with
 //! zeros. A product takes a few rows of the left matrix, where they lie, and one panel: it walks down `K` once, with
-//! all of its sums in registers. Every sum runs over `K` in ascending order, whatever rows are taken together: its
-//! bits depend on its row and its column alone.
+//! all of its sums in registers, and finishes them there. Every sum runs over `K` in ascending order, whatever rows are
+//! taken together: its bits depend on its row and its column alone.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::instructions::Instructions;
+use super::memory::Buffer;
+use super::operand::Operand;
 use crate::tensor::Scalar;
-use std::any::TypeId;
 
 /// Columns of a panel: two vectors of AVX-512.
 pub(super) const PANEL: usize = 32;
 /// Rows of one product at most: 14 rows of two vectors leave four of 32 registers for the operands.
 pub(super) const MOST_ROWS: usize = 14;
 
-/// A fixed right-hand matrix `[K, O]` in panels.
+/// A fixed right-hand matrix `[K, O]` in panels; K counts operands.
 #[derive(Debug)]
-pub(super) struct Panels<T> {
-    data: Vec<T>,
+pub(super) struct Panels<O> {
+    data: Buffer<O>,
     depth: usize,
 }
 
-impl<T: Scalar> Panels<T> {
-    /// Lays out `element(k, o)`.
-    pub(super) fn new(depth: usize, outputs: usize, element: impl Fn(usize, usize) -> T) -> Self {
-        let mut data = vec![T::ZERO; outputs.div_ceil(PANEL) * depth * PANEL];
+impl<O: Operand> Panels<O> {
+    /// Lays out the matrix `[numbers, outputs]` of `element(k, o)`. Where an operand is several numbers, those are
+    /// neighbours along `k`.
+    pub(super) fn new(
+        numbers: usize,
+        outputs: usize,
+        element: impl Fn(usize, usize) -> O::Sum + Sync,
+    ) -> Self {
+        let depth = numbers.div_ceil(O::NUMBERS);
+        let mut data = Buffer::zeros(outputs.div_ceil(PANEL) * depth * PANEL);
         for (i, value) in data.iter_mut().enumerate() {
             let (panel, k, column) = (i / (depth * PANEL), i / PANEL % depth, i % PANEL);
             let output = panel * PANEL + column;
             if output < outputs {
-                *value = element(k, output);
+                let first = k * O::NUMBERS;
+                let mut column = [O::Sum::ZERO; 2];
+                for (number, value) in (first..numbers).zip(&mut column[..O::NUMBERS]) {
+                    *value = element(number, output);
+                }
+                *value = O::of(&column);
             }
         }
         Self { data, depth }
@@ -40,170 +55,139 @@ impl<T: Scalar> Panels<T> {
         self.depth
     }
 
+    /// Bytes of all panels.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+
     /// How many panels there are.
     pub(super) fn count(&self) -> usize {
         self.data.len() / (self.depth * PANEL)
     }
 
     /// One panel, `[K, PANEL]`.
-    pub(super) fn panel(&self, index: usize) -> &[T] {
+    pub(super) fn panel(&self, index: usize) -> &[O] {
         &self.data[index * self.depth * PANEL..][..self.depth * PANEL]
     }
 }
 
+/// Part `index` of `parts` of what is to be fetched while as many products run.
+#[inline(always)]
+pub(super) fn share<O>(ahead: &[O], index: usize, parts: usize) -> &[O] {
+    &ahead[ahead.len() * index / parts..ahead.len() * (index + 1) / parts]
+}
+
 /// Rows of a left matrix inside a slice.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
+pub(super) struct Rows<'a, O> {
     /// The first element of the first row, and all that follow.
-    pub(super) data: &'a [T],
+    pub(super) data: &'a [O],
     /// Elements from one row to the next.
     pub(super) stride: usize,
     /// Rows, [`MOST_ROWS`] at most.
     pub(super) count: usize,
 }
 
-/// `out = rows·panel`, `[count, K]·[K, PANEL] → [count, PANEL]`; `K` is the panel's.
-pub(super) fn multiply_panel<T: Scalar>(
+/// Where a product goes.
+pub(super) struct Store<'a, T> {
+    /// The first row's first element.
+    pub(super) out: *mut T,
+    /// Elements from one row to the next.
+    pub(super) stride: usize,
+    /// Columns that exist, [`PANEL`] at most.
+    pub(super) width: usize,
+    /// What the sums go through on their way.
+    pub(super) finish: Option<Finish<'a, T>>,
+}
+
+/// `max(floor, sum + bias + residual)`. A NaN stays one.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a, T> {
+    /// One a column.
+    pub(super) bias: &'a [T],
+    /// From the first row's first element on, rows as far apart as the destination's.
+    pub(super) residual: Option<&'a [T]>,
+    /// Zero for ReLU, −∞ otherwise.
+    pub(super) floor: T,
+}
+
+/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile `ahead`, which may
+/// be empty, is brought into the second-level cache, but no more of it than a panel's length.
+///
+/// # Safety
+/// `store.out` is valid for writing `width` elements of each of `count` rows, and nothing else has access to them.
+pub(super) unsafe fn multiply_panel<O: Operand>(
     instructions: Instructions,
-    rows: Rows<'_, T>,
-    panel: &[T],
-    out: &mut [T],
+    rows: Rows<'_, O>,
+    panel: &[O],
+    ahead: &[O],
+    store: Store<'_, O::Sum>,
 ) {
     let depth = panel.len() / PANEL;
     assert!((1..=MOST_ROWS).contains(&rows.count), "a product takes 1 to {MOST_ROWS} rows");
     assert!(rows.data.len() >= (rows.count - 1) * rows.stride + depth, "every row is inside the slice");
-    assert_eq!(out.len(), rows.count * PANEL, "the destination holds the product");
+    assert!((1..=PANEL).contains(&store.width), "a panel has 1 to {PANEL} columns");
+    if let Some(finish) = &store.finish {
+        let last = (rows.count - 1) * store.stride + store.width;
+        assert!(finish.bias.len() >= store.width, "a bias a column");
+        assert!(finish.residual.is_none_or(|residual| residual.len() >= last), "a residual an output");
+    }
     #[cfg(target_arch = "x86_64")]
-    if TypeId::of::<T>() == TypeId::of::<f32>() && instructions != Instructions::Portable {
-        let rows = Rows { data: bytemuck::cast_slice(rows.data), stride: rows.stride, count: rows.count };
-        let (panel, out) = (bytemuck::cast_slice(panel), bytemuck::cast_slice_mut(out));
-        // SAFETY: the instructions were found on this machine; the extents were checked above.
-        unsafe { x86::multiply_panel(instructions, rows, depth, panel, out) };
+    // SAFETY: the extents were checked above; the destination is the caller's promise.
+    if store.width == PANEL && unsafe { x86::multiply(instructions, rows, panel, ahead, &store) } {
         return;
     }
-    multiply_panel_portable(rows, panel, out);
+    let mut sums = [O::Sum::ZERO; MOST_ROWS * PANEL];
+    let sums = &mut sums[..rows.count * PANEL];
+    multiply(instructions, rows, panel, sums);
+    for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
+        // SAFETY: the caller's promise.
+        let out = unsafe { std::slice::from_raw_parts_mut(store.out.add(row * store.stride), store.width) };
+        match &store.finish {
+            Some(finish) => finish.apply(row * store.stride, sums, out),
+            None => out.copy_from_slice(&sums[..store.width]),
+        }
+    }
 }
 
-/// [`multiply_panel`] in plain Rust.
-fn multiply_panel_portable<T: Scalar>(rows: Rows<'_, T>, panel: &[T], out: &mut [T]) {
-    for (row, out) in out.chunks_exact_mut(PANEL).enumerate() {
-        let mut sums = [T::ZERO; PANEL];
+/// `sums = rows·panel`, `[count, PANEL]`.
+fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[O], sums: &mut [O::Sum]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let store = Store { out: sums.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+        // SAFETY: the caller checked the extents; `sums` is borrowed mutably and holds `count` rows.
+        if unsafe { x86::multiply(instructions, rows, panel, &[], &store) } {
+            return;
+        }
+    }
+    let _ = instructions;
+    for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+        let mut totals = [O::Sum::ZERO; PANEL];
         for (&value, weights) in rows.data[row * rows.stride..].iter().zip(panel.chunks_exact(PANEL)) {
-            for (sum, &weight) in sums.iter_mut().zip(weights) {
-                *sum += value * weight;
+            for (total, &weight) in totals.iter_mut().zip(weights) {
+                *total += value.dot(weight);
             }
         }
-        out.copy_from_slice(&sums);
+        sums.copy_from_slice(&totals);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Instructions, PANEL, Rows};
-    use std::arch::x86_64::*;
-
-    /// # Safety
-    /// The machine has `instructions`; every row holds `depth` elements, the panel `depth` rows, `out` `rows.count`.
-    pub(super) unsafe fn multiply_panel(
-        instructions: Instructions,
-        rows: Rows<'_, f32>,
-        depth: usize,
-        panel: &[f32],
-        out: &mut [f32],
-    ) {
-        let (stride, panel) = (rows.stride, panel.as_ptr());
-        /// Calls a kernel that is compiled for the number of rows.
-        macro_rules! by_rows {
-            ($kernel:ident, $count:expr, $rows:expr, $out:expr, [$($n:literal)+]) => {
-                match $count {
-                    $($n => $kernel::<$n>($rows, stride, depth, panel, $out),)+
-                    count => unreachable!("no kernel takes {count} rows"),
-                }
-            };
-        }
-        if instructions == Instructions::Avx512 {
-            // SAFETY: the caller's promise.
-            unsafe {
-                by_rows!(avx512, rows.count, rows.data.as_ptr(), out.as_mut_ptr(),
-                    [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
-            }
-        } else {
-            for first in (0..rows.count).step_by(AVX2_ROWS) {
-                let count = (rows.count - first).min(AVX2_ROWS);
-                // SAFETY: the caller's promise; `first` is a row.
-                unsafe {
-                    let (rows, out) =
-                        (rows.data.as_ptr().add(first * stride), out.as_mut_ptr().add(first * PANEL));
-                    by_rows!(avx2, count, rows, out, [1 2 3 4 5 6]);
+impl<T: Scalar> Finish<'_, T> {
+    /// Finishes sums whose residual, if there is one, begins `offset` elements after the first.
+    #[inline(always)]
+    pub(super) fn apply(&self, offset: usize, sums: &[T], out: &mut [T]) {
+        let (sums, bias) = (&sums[..out.len()], &self.bias[..out.len()]);
+        let clamped = |value: T| if value < self.floor { self.floor } else { value };
+        match self.residual {
+            Some(residual) => {
+                let residual = &residual[offset..][..out.len()];
+                for i in 0..out.len() {
+                    out[i] = clamped(sums[i] + bias[i] + residual[i]);
                 }
             }
-        }
-    }
-
-    /// # Safety
-    /// As [`multiply_panel`], for `R` rows.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn avx512<const R: usize>(
-        rows: *const f32,
-        stride: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-    ) {
-        // SAFETY: the caller's promise bounds every access.
-        unsafe {
-            let mut sums = [[_mm512_setzero_ps(); 2]; R];
-            for k in 0..depth {
-                let weights =
-                    [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
-                for row in 0..R {
-                    let value = _mm512_set1_ps(*rows.add(row * stride + k));
-                    for half in 0..2 {
-                        sums[row][half] = _mm512_fmadd_ps(value, weights[half], sums[row][half]);
-                    }
-                }
-            }
-            for row in 0..R {
-                for half in 0..2 {
-                    _mm512_storeu_ps(out.add(row * PANEL + half * 16), sums[row][half]);
-                }
-            }
-        }
-    }
-
-    /// 6 rows of two vectors leave four of 16 registers for the operands.
-    const AVX2_ROWS: usize = 6;
-
-    /// The halves of the panel one after the other.
-    ///
-    /// # Safety
-    /// As [`multiply_panel`], for `R` rows.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2<const R: usize>(
-        rows: *const f32,
-        stride: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-    ) {
-        // SAFETY: the caller's promise bounds every access.
-        unsafe {
-            for column in [0, PANEL / 2] {
-                let mut sums = [[_mm256_setzero_ps(); 2]; R];
-                for k in 0..depth {
-                    let panel = panel.add(k * PANEL + column);
-                    let weights = [_mm256_loadu_ps(panel), _mm256_loadu_ps(panel.add(8))];
-                    for row in 0..R {
-                        let value = _mm256_set1_ps(*rows.add(row * stride + k));
-                        for half in 0..2 {
-                            sums[row][half] = _mm256_fmadd_ps(value, weights[half], sums[row][half]);
-                        }
-                    }
-                }
-                for row in 0..R {
-                    for half in 0..2 {
-                        _mm256_storeu_ps(out.add(row * PANEL + column + half * 8), sums[row][half]);
-                    }
+            None => {
+                for i in 0..out.len() {
+                    out[i] = clamped(sums[i] + bias[i]);
                 }
             }
         }
@@ -213,30 +197,85 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::operand::Bf16Pair;
     use crate::random::philox::{Philox, Stream};
     use crate::tensor::relative_error;
 
-    #[test]
-    fn products_equal_the_definition_with_every_instruction_set() {
-        let (depth, stride) = (37, 41);
+    const DEPTH: usize = 37;
+    const STRIDE: usize = 41;
+    /// Elements from one row of the destination to the next.
+    const OUT: usize = 45;
+
+    fn values() -> Vec<f32> {
         let philox = Philox::new(1, Stream::Initialisation, 0);
-        let values: Vec<f32> = (0..4000).map(|i| philox.uniform(i) as f32 - 0.5).collect();
-        let (data, panel) = values.split_at(MOST_ROWS * stride);
-        let panel = &panel[..depth * PANEL];
-        for count in 1..=MOST_ROWS {
-            let mut expected = vec![0.0; count * PANEL];
-            for (i, expected) in expected.iter_mut().enumerate() {
-                let (row, column) = (i / PANEL, i % PANEL);
-                *expected = (0..depth)
-                    .map(|k| f64::from(data[row * stride + k]) * f64::from(panel[k * PANEL + column]))
-                    .sum::<f64>();
-            }
-            for instructions in Instructions::available() {
-                let mut out = vec![f32::NAN; count * PANEL];
-                multiply_panel(instructions, Rows { data, stride, count }, panel, &mut out);
+        (0..4000).map(|i| philox.uniform(i) as f32 - 0.5).collect()
+    }
+
+    /// Every number of rows, full and part panels, raw and finished, against the definition over operands as they are.
+    fn products_equal_the_definition<O: Operand<Sum = f32>>(operand: impl Fn(f32) -> O) {
+        let values = values();
+        let operands: Vec<O> = values.iter().map(|&value| operand(value)).collect();
+        let (data, panel) = operands.split_at(MOST_ROWS * STRIDE);
+        let panel = &panel[..DEPTH * PANEL];
+        let (bias, residual) = (&values[..PANEL], &values[100..]);
+        for instructions in Instructions::available() {
+            for (count, width, case) in (1..=MOST_ROWS).flat_map(|count| {
+                [PANEL, 1, 19].into_iter().flat_map(move |width| (0..3).map(move |case| (count, width, case)))
+            }) {
+                let finish = match case {
+                    0 => None,
+                    1 => Some(Finish { bias, residual: None, floor: f32::NEG_INFINITY }),
+                    _ => Some(Finish { bias, residual: Some(residual), floor: 0.0 }),
+                };
+                let mut expected = vec![9.0; MOST_ROWS * OUT];
+                for (row, column) in (0..count).flat_map(|row| (0..width).map(move |column| (row, column))) {
+                    let mut value: f64 = (0..DEPTH)
+                        .map(|k| f64::from(data[row * STRIDE + k].dot(panel[k * PANEL + column])))
+                        .sum();
+                    if let Some(finish) = finish {
+                        value += f64::from(bias[column]);
+                        value += finish.residual.map_or(0.0, |values| f64::from(values[row * OUT + column]));
+                        value = value.max(f64::from(finish.floor));
+                    }
+                    expected[row * OUT + column] = value;
+                }
+                let mut out = vec![9.0; MOST_ROWS * OUT];
+                let store = Store { out: out.as_mut_ptr(), stride: OUT, width, finish };
+                // SAFETY: `out` holds the rows and is not used meanwhile.
+                unsafe {
+                    multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, &[], store)
+                };
                 let error = relative_error(&out, &expected);
-                assert!(error < 1e-6, "{count} rows, {instructions:?}: {error:.1e}");
+                assert!(error < 1e-6, "{count}×{width} case {case}, {instructions:?}: {error:.1e}");
             }
+        }
+    }
+
+    #[test]
+    fn products_of_scalars_equal_the_definition() {
+        products_equal_the_definition(|value| value);
+    }
+
+    /// The products of bfloat16 numbers are exact in `f32`: only their sums are rounded.
+    #[test]
+    fn products_of_pairs_equal_the_definition() {
+        products_equal_the_definition(|value| Bf16Pair::of(&[value, 0.3 - value]));
+    }
+
+    #[test]
+    fn a_nan_is_no_zero() {
+        let mut data = values();
+        data[3] = f32::NAN;
+        for instructions in Instructions::available() {
+            let panel = &values()[..DEPTH * PANEL];
+            let finish = Finish { bias: &[0.0; PANEL], residual: None, floor: 0.0 };
+            let mut out = [0.0; 2 * PANEL];
+            let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
+            let rows = Rows { data: &data, stride: STRIDE, count: 2 };
+            // SAFETY: `out` holds the rows and is not used meanwhile.
+            unsafe { multiply_panel(instructions, rows, panel, &[], store) };
+            assert!(out[..PANEL].iter().all(|value| value.is_nan()), "{instructions:?}");
+            assert!(out[PANEL..].iter().all(|value| !value.is_nan()), "{instructions:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `resize_add_score`: the deployed head behind the projections of the levels.
 
+use super::instructions::{Instructions, Vectorized};
 use super::memory::CpuTensor;
 use super::score::dot;
 use crate::backend::Interpolation;
@@ -19,19 +20,43 @@ pub(super) fn resize_add_score<T: Scalar>(
     let slope = T::from_f64(slope);
     let deeper: Vec<Resized<'_, T>> =
         deeper.iter().map(|level| Resized::new(level, [height, width, channels])).collect();
+    let instructions = Instructions::detect();
     out.par_chunks_mut(width).enumerate().for_each(|(line, out)| {
-        let mut hidden = vec![T::ZERO; channels];
-        for (x, out) in out.iter_mut().enumerate() {
-            hidden.copy_from_slice(&first.data()[(line * width + x) * channels..][..channels]);
-            for level in &deeper {
-                level.add(line / height, line % height, x, &mut hidden);
+        let first = &first.data()[line * width * channels..][..width * channels];
+        instructions.run(Line { first, deeper: &deeper, line, height, slope, weight, out });
+    });
+}
+
+/// One line of the first level's grid.
+struct Line<'a, T> {
+    /// Its pixels.
+    first: &'a [T],
+    deeper: &'a [Resized<'a, T>],
+    /// Which, over all images.
+    line: usize,
+    /// Lines of an image.
+    height: usize,
+    slope: T,
+    weight: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> Vectorized for Line<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let mut hidden = vec![T::ZERO; self.weight.len()];
+        let pixels = self.first.chunks_exact(self.weight.len());
+        for (x, (out, pixel)) in self.out.iter_mut().zip(pixels).enumerate() {
+            hidden.copy_from_slice(pixel);
+            for level in self.deeper {
+                level.add(self.line / self.height, self.line % self.height, x, &mut hidden);
             }
             for value in &mut hidden {
-                *value *= if *value > T::ZERO { T::ONE } else { slope };
+                *value *= if *value > T::ZERO { T::ONE } else { self.slope };
             }
-            *out = dot(&hidden, weight);
+            *out = dot(&hidden, self.weight);
         }
-    });
+    }
 }
 
 /// A level with the interpolation that takes it to the first one's grid.
@@ -55,6 +80,7 @@ impl<'a, T: Scalar> Resized<'a, T> {
     }
 
     /// Adds the value between the level's pixels at position (y, x) of the first level's grid.
+    #[inline(always)]
     fn add(&self, image: usize, y: usize, x: usize, to: &mut [T]) {
         let ((h, w), channels) = (self.size, to.len());
         let (vertical, horizontal) = (self.rows[y], self.columns[x]);

@@ -1,115 +1,152 @@
 //! Convolution as products with weights that were laid out once.
 //!
-//! A 1×1 convolution reads its input as it lies; every other one gathers its patches (im2col) a bounded tile at a time.
-//! A task takes a block of rows and a few panels of weights: the block stays in the core's second-level cache
-//! while the panels pass, and bias, residual and ReLU are applied to sums that are still in the first.
+//! A task takes some rows and some panels of weights through three nested loops: strips of rows, panels, and within
+//! them the rows of one product. If all panels stay in the core's second-level cache, a strip is one product's rows:
+//! residual and output are walked through as they lie. If not, a strip is as many rows as stay there, and the panels
+//! pass.
+//!
+//! A 1×1 convolution reads its rows where they lie, if they lie well; every other one gathers its patches (im2col) a
+//! strip at a time.
 
 use super::Call;
 use super::disjoint::Disjoint;
-use super::epilogue::Finish;
-use super::im2col::im2col;
-use crate::backend::cpu::instructions::{Instructions, Vectorized};
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, multiply_panel};
-use crate::tensor::Scalar;
+use super::epilogue::Epilogue;
+use super::im2col::gather;
+use crate::backend::cpu::instructions::Vectorized;
+use crate::backend::cpu::operand::Operand;
+use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Bytes of gathered patches held at a time: they stay within the last-level cache.
-const GATHERED_BYTES: usize = 4 << 20;
-/// Bytes of a task's rows: half of a core's second-level cache.
-const BLOCK_BYTES: usize = 512 << 10;
+/// Bytes of panels, or of a strip, that stay in half of a core's second-level cache.
+const RESIDENT_BYTES: usize = 512 << 10;
+/// Panels a task takes at least, if there are as many: each time, its rows are gathered again.
+const FEWEST_PANELS: usize = 4;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
 const TASK_PRODUCTS: usize = 3 << 20;
-/// Rows are held this many elements farther apart than they are long, so that rows of a power of two of bytes do not
-/// all want the same place in a cache.
+/// Gathered rows are held this many elements farther apart than they are long, so that rows of a power of two of bytes
+/// do not all want the same place in a cache.
 pub(super) const GAP: usize = 16;
+/// Rows that lie a multiple of this many bytes apart do: they are copied.
+const ALIASING_BYTES: usize = 2048;
 
 /// `panels` holds the weights `[kh·kw·I, O]`.
-pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, panels: &Panels<T>, out: &mut [T]) {
-    let g = &call.geometry;
-    let (patch, outputs) = (g.patch(), call.bias.len());
-    let rows = out.len() / outputs;
-    let finish = Finish::new(call.bias, call.residual, call.relu);
+pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, out: &mut [O::Sum]) {
+    let patch = call.geometry.patch();
+    let rows = out.len() / call.bias.len();
+    let aliasing = (patch * size_of::<O>()).is_multiple_of(ALIASING_BYTES);
+    let in_place = if call.geometry.is_pointwise() && !aliasing { O::in_place(call.input) } else { None };
+    let cut = Cut::new(rows, panels, in_place.is_some());
+    let (blocks, groups) = (rows.div_ceil(cut.rows), panels.count().div_ceil(cut.panels));
+    let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
-    let product = |left: &[T], stride: usize, rows: Range<usize>| {
-        Product { instructions: call.instructions, left, stride, panels, finish, out: &out, rows }.run();
-    };
-    if g.is_pointwise() {
-        product(call.input, patch, 0..rows);
-        return;
-    }
-    let stride = patch + GAP;
-    let tile_rows = (GATHERED_BYTES / (stride * size_of::<T>())).max(MOST_ROWS);
-    for first in (0..rows).step_by(tile_rows) {
-        let count = tile_rows.min(rows - first);
-        let mut columns = call.pool.tensor(&[count, stride]);
-        im2col(call.input, g, first, stride, columns.data_mut());
-        product(columns.data(), stride, first..first + count);
-    }
-}
-
-/// `out[rows] = finish(left·panels)`.
-struct Product<'a, T> {
-    instructions: Instructions,
-    /// The rows of the left matrix.
-    left: &'a [T],
-    stride: usize,
-    panels: &'a Panels<T>,
-    finish: Finish<'a, T>,
-    /// All of the output.
-    out: &'a Disjoint<'a, T>,
-    /// Which of its rows are computed.
-    rows: Range<usize>,
-}
-
-impl<T: Scalar> Product<'_, T> {
-    /// Cuts the product into blocks of rows by groups of panels, in a way that depends on the shapes alone.
-    fn run(&self) {
-        let depth = self.panels.depth();
-        let most = (BLOCK_BYTES / (depth * size_of::<T>())).clamp(MOST_ROWS, 16 * MOST_ROWS);
-        let blocks = self.rows.len().div_ceil(most);
-        let block_rows = self.rows.len().div_ceil(blocks).next_multiple_of(MOST_ROWS);
-        let blocks = self.rows.len().div_ceil(block_rows);
-        let group = TASK_PRODUCTS.div_ceil(block_rows * depth * PANEL).clamp(1, self.panels.count());
-        let groups = self.panels.count().div_ceil(group);
-        // Neighbouring tasks share their panels.
-        (0..blocks * groups).into_par_iter().with_max_len(1).for_each(|task| {
-            let (first, panel) = (task % blocks * block_rows, task / blocks * group);
-            self.instructions.run(Task {
-                product: self,
-                rows: first..(first + block_rows).min(self.rows.len()),
-                panels: panel..(panel + group).min(self.panels.count()),
-            });
+    // Neighbouring tasks share their panels.
+    (0..blocks * groups).into_par_iter().with_max_len(1).for_each(|task| {
+        let (first, panel) = (task % blocks * cut.rows, task / blocks * cut.panels);
+        let stride = panels.depth() + GAP;
+        let numbers = if in_place.is_some() { 0 } else { cut.strip * stride + patch };
+        let mut scratch = call.pool.tensor(&[numbers]);
+        call.instructions.run(Task {
+            call,
+            panels,
+            epilogue,
+            in_place,
+            scratch: scratch.data_mut(),
+            out: &out,
+            strip: cut.strip,
+            rows: first..(first + cut.rows).min(rows),
+            chosen: panel..(panel + cut.panels).min(panels.count()),
         });
+    });
+}
+
+/// How a product is cut into tasks: by its shape alone.
+struct Cut {
+    /// Rows of a strip.
+    strip: usize,
+    /// Rows of a task.
+    rows: usize,
+    /// Panels of a task.
+    panels: usize,
+}
+
+impl Cut {
+    /// For `rows` rows, which are gathered or lie `in_place`.
+    fn new<O: Operand>(rows: usize, panels: &Panels<O>, in_place: bool) -> Self {
+        let row_bytes = panels.depth() * size_of::<O>();
+        if panels.bytes() <= RESIDENT_BYTES {
+            let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
+            let rows = TASK_PRODUCTS.div_ceil(products).next_multiple_of(MOST_ROWS);
+            return Self { strip: MOST_ROWS, rows, panels: panels.count() };
+        }
+        let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
+        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
+        let fewest = if in_place { 1 } else { FEWEST_PANELS };
+        let products = panels.depth() * O::NUMBERS * strip * PANEL;
+        let panels = TASK_PRODUCTS.div_ceil(products).max(fewest).min(panels.count());
+        Self { strip, rows: strip, panels }
     }
 }
 
-/// A block of rows by a group of panels.
-struct Task<'a, T> {
-    product: &'a Product<'a, T>,
-    /// Rows of the left matrix.
+/// Some rows by some panels.
+struct Task<'a, O: Operand> {
+    call: &'a Call<'a, O::Sum>,
+    panels: &'a Panels<O>,
+    epilogue: Epilogue<'a, O::Sum>,
+    /// The left matrix, if nothing need be gathered.
+    in_place: Option<&'a [O]>,
+    /// Room for a strip and a patch, if something must.
+    scratch: &'a mut [O::Sum],
+    /// All of the output.
+    out: &'a Disjoint<'a, O::Sum>,
+    strip: usize,
     rows: Range<usize>,
-    panels: Range<usize>,
+    chosen: Range<usize>,
 }
 
-impl<T: Scalar> Vectorized for Task<'_, T> {
+impl<O: Operand> Vectorized for Task<'_, O> {
     #[inline(always)]
     fn run(self) {
-        let Product { instructions, left, stride, panels, finish, out, rows } = self.product;
-        let outputs = finish.channels();
-        let mut sums = [T::ZERO; MOST_ROWS * PANEL];
-        for panel in self.panels {
-            let channel = panel * PANEL;
-            let width = PANEL.min(outputs - channel);
-            for first in self.rows.clone().step_by(MOST_ROWS) {
-                let count = MOST_ROWS.min(self.rows.end - first);
-                let sums = &mut sums[..count * PANEL];
-                let left = Rows { data: &left[first * stride..], stride: *stride, count };
-                multiply_panel(*instructions, left, panels.panel(panel), sums);
-                for (row, sums) in (rows.start + first..).zip(sums.chunks_exact(PANEL)) {
-                    // SAFETY: no other task has this row and this panel.
-                    let out = unsafe { out.part(row * outputs + channel, width) };
-                    finish.apply(row, channel, sums, out);
+        let Self { call, panels, epilogue, in_place, out, .. } = self;
+        let g = &call.geometry;
+        let (depth, outputs) = (panels.depth(), epilogue.channels());
+        let stride = if in_place.is_some() { depth } else { depth + GAP };
+        let (gathered, patch) = self.scratch.split_at_mut(self.scratch.len().saturating_sub(g.patch()));
+        let gathered: &mut [O] = bytemuck::cast_slice_mut(gathered);
+        for first in self.rows.clone().step_by(self.strip) {
+            let count = self.strip.min(self.rows.end - first);
+            let left = match in_place {
+                Some(input) => &input[first * depth..],
+                None => {
+                    for (row, to) in gathered.chunks_exact_mut(stride).take(count).enumerate() {
+                        let position = first + row;
+                        if g.is_pointwise() {
+                            O::pack(&call.input[position * g.inputs..][..g.inputs], to);
+                        } else {
+                            gather(call.input, g, position, patch);
+                            O::pack(patch, to);
+                        }
+                    }
+                    &*gathered
+                }
+            };
+            for panel in self.chosen.clone() {
+                let channel = panel * PANEL;
+                let width = PANEL.min(outputs - channel);
+                let next = if panel + 1 < self.chosen.end { panel + 1 } else { self.chosen.start };
+                let products = count.div_ceil(MOST_ROWS);
+                for offset in (0..count).step_by(MOST_ROWS) {
+                    let (row, count) = (first + offset, MOST_ROWS.min(count - offset));
+                    let store = Store {
+                        out: out.rows(row * outputs + channel, count, outputs, width),
+                        stride: outputs,
+                        width,
+                        finish: Some(epilogue.at(row, channel)),
+                    };
+                    let rows = Rows { data: &left[offset * stride..], stride, count };
+                    let ahead = share(panels.panel(next), offset / MOST_ROWS, products);
+                    // SAFETY: no other task has these rows and this panel.
+                    unsafe { multiply_panel(call.instructions, rows, panels.panel(panel), ahead, store) };
                 }
             }
         }

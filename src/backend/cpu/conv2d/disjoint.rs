@@ -30,4 +30,16 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: inside the slice by the line above, not aliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) }
     }
+
+    /// Where `rows` parts of `width` elements begin, each `stride` after the one before. Writing there is the caller's to
+    /// justify, as in [`Disjoint::part`].
+    #[inline(always)]
+    pub(super) fn rows(&self, start: usize, rows: usize, stride: usize, width: usize) -> *mut T {
+        assert!(
+            rows > 0 && start + (rows - 1) * stride + width <= self.len,
+            "the parts lie inside the slice"
+        );
+        // SAFETY: inside the slice by the line above.
+        unsafe { self.pointer.add(start) }
+    }
 }

@@ -1,5 +1,6 @@
 //! What follows a convolution's products: bias, residual and ReLU.
 
+use crate::backend::cpu::panels::Finish;
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 
@@ -31,15 +32,15 @@ pub(super) fn epilogue<T: Scalar>(out: &mut [T], bias: &[T], residual: Option<&[
     });
 }
 
-/// The same for a product whose sums are still in a scratch buffer.
+/// The same for products that finish their sums themselves.
 #[derive(Clone, Copy)]
-pub(super) struct Finish<'a, T> {
+pub(super) struct Epilogue<'a, T> {
     bias: &'a [T],
     residual: Option<&'a [T]>,
     floor: T,
 }
 
-impl<'a, T: Scalar> Finish<'a, T> {
+impl<'a, T: Scalar> Epilogue<'a, T> {
     pub(super) fn new(bias: &'a [T], residual: Option<&'a [T]>, relu: bool) -> Self {
         let floor = if relu { T::ZERO } else { T::from_f64(f64::NEG_INFINITY) };
         Self { bias, residual, floor }
@@ -51,25 +52,13 @@ impl<'a, T: Scalar> Finish<'a, T> {
         self.bias.len()
     }
 
-    /// `out = relu(sums + bias + residual)` for output channels from `channel` of the pixel in row `row`.
+    /// What happens to the output's channels from `channel` on, from pixel `row` on.
     #[inline(always)]
-    pub(super) fn apply(&self, row: usize, channel: usize, sums: &[T], out: &mut [T]) {
-        let bias = &self.bias[channel..][..out.len()];
-        let sums = &sums[..out.len()];
-        match self.residual {
-            Some(residual) => {
-                let residual = &residual[row * self.bias.len() + channel..][..out.len()];
-                for i in 0..out.len() {
-                    let value = sums[i] + bias[i] + residual[i];
-                    out[i] = if value < self.floor { self.floor } else { value };
-                }
-            }
-            None => {
-                for i in 0..out.len() {
-                    let value = sums[i] + bias[i];
-                    out[i] = if value < self.floor { self.floor } else { value };
-                }
-            }
+    pub(super) fn at(&self, row: usize, channel: usize) -> Finish<'a, T> {
+        Finish {
+            bias: &self.bias[channel..],
+            residual: self.residual.map(|residual| &residual[row * self.bias.len() + channel..]),
+            floor: self.floor,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, weight: &[T], out: &mut [T])
             multiply(out, left, weight, Destination::Overwrite);
         } else {
             let mut columns = call.pool.tensor(&[count, patch]);
-            im2col(call.input, g, first, patch, columns.data_mut());
+            im2col(call.input, g, first, columns.data_mut());
             multiply(out, Matrix::new(columns.data(), count, patch), weight, Destination::Overwrite);
         }
         let residual = call.residual.map(|residual| &residual[first * outputs..][..out.len()]);

@@ -28,36 +28,51 @@ impl Geometry {
     }
 }
 
-/// Gathers the patches of output positions `first …` into rows of `[kh, kw, I]`, zeros where a patch leaves the
-/// image. A row takes `stride` elements, those after the patch are left as they are; `columns` holds as many rows as
-/// are wanted.
-pub(super) fn im2col<T: Scalar>(input: &[T], g: &Geometry, first: usize, stride: usize, columns: &mut [T]) {
-    columns.par_chunks_mut(stride * 32).enumerate().for_each(|(task, columns)| {
-        for (offset, row) in columns.chunks_exact_mut(stride).enumerate() {
-            let row = &mut row[..g.patch()];
-            let position = first + task * 32 + offset;
-            let (image, out_y, out_x) =
-                (position / (g.out_h * g.out_w), position / g.out_w % g.out_h, position % g.out_w);
-            // In coordinates shifted by the padding, so that they are never negative.
-            let (top, left) = (out_y * g.stride, out_x * g.stride);
-            for (ky, line) in row.chunks_exact_mut(g.kernel_w * g.inputs).enumerate() {
-                let y = top + ky;
-                if y < g.padding || y >= g.h + g.padding {
-                    line.fill(T::ZERO);
-                    continue;
-                }
-                let source_row = (image * g.h + y - g.padding) * g.w;
-                // Taps x in [begin, end) lie inside the image: one contiguous copy.
-                let begin = g.padding.saturating_sub(left).min(g.kernel_w);
-                let end = (g.w + g.padding).saturating_sub(left).clamp(begin, g.kernel_w);
-                line[..begin * g.inputs].fill(T::ZERO);
-                line[end * g.inputs..].fill(T::ZERO);
-                if begin < end {
-                    let source = (source_row + left + begin - g.padding) * g.inputs;
-                    line[begin * g.inputs..end * g.inputs]
-                        .copy_from_slice(&input[source..][..(end - begin) * g.inputs]);
-                }
-            }
+/// Gathers the patches of output positions `first …` into the rows of a matrix; `columns` holds as many as are wanted.
+pub(super) fn im2col<T: Scalar>(input: &[T], g: &Geometry, first: usize, columns: &mut [T]) {
+    columns.par_chunks_mut(g.patch() * 32).enumerate().for_each(|(task, columns)| {
+        for (offset, row) in columns.chunks_exact_mut(g.patch()).enumerate() {
+            gather(input, g, first + task * 32 + offset, row);
         }
     });
+}
+
+/// Gathers the patch of one output position, `[kh, kw, I]`, zeros where it leaves the image.
+#[inline(always)]
+pub(super) fn gather<T: Scalar>(input: &[T], g: &Geometry, position: usize, row: &mut [T]) {
+    let (image, out_y, out_x) =
+        (position / (g.out_h * g.out_w), position / g.out_w % g.out_h, position % g.out_w);
+    // In coordinates shifted by the padding, so that they are never negative.
+    let (top, left) = (out_y * g.stride, out_x * g.stride);
+    // Taps x in [begin, end) lie inside the image: one contiguous copy.
+    let begin = g.padding.saturating_sub(left).min(g.kernel_w);
+    let end = (g.w + g.padding).saturating_sub(left).clamp(begin, g.kernel_w);
+    for (ky, line) in row.chunks_exact_mut(g.kernel_w * g.inputs).enumerate() {
+        let y = top + ky;
+        if y < g.padding || y >= g.h + g.padding || begin == end {
+            line.fill(T::ZERO);
+            continue;
+        }
+        line[..begin * g.inputs].fill(T::ZERO);
+        line[end * g.inputs..].fill(T::ZERO);
+        let source = ((image * g.h + y - g.padding) * g.w + left + begin - g.padding) * g.inputs;
+        copy(&input[source..][..(end - begin) * g.inputs], &mut line[begin * g.inputs..end * g.inputs]);
+    }
+}
+
+/// `to.copy_from_slice(from)` without a call: a patch is many short lines.
+#[inline(always)]
+fn copy<T: Scalar>(from: &[T], to: &mut [T]) {
+    const LANES: usize = 16;
+    let Some(last) = from.len().checked_sub(LANES) else {
+        to.copy_from_slice(from);
+        return;
+    };
+    for start in (0..last).step_by(LANES).chain([last]) {
+        if let (Some(to), Some(from)) =
+            (to[start..].first_chunk_mut::<LANES>(), from[start..].first_chunk::<LANES>())
+        {
+            *to = *from;
+        }
+    }
 }

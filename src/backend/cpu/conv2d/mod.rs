@@ -13,6 +13,7 @@ mod winograd;
 
 use super::instructions::Instructions;
 use super::memory::{CpuTensor, Pool};
+use super::operand::{Bf16Pair, Operand};
 use super::panels::Panels;
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
@@ -48,21 +49,26 @@ enum Weights<T> {
     Direct(Panels<T>),
     /// Transformed for Winograd's algorithm.
     Winograd(winograd::TransformedWeights<T>),
+    /// As `Direct`, rounded to bfloat16.
+    Bf16Direct(Panels<Bf16Pair<T>>),
+    /// As `Winograd`, rounded to bfloat16.
+    Bf16Winograd(winograd::TransformedWeights<Bf16Pair<T>>),
 }
 
 impl<T: Scalar> CpuConvolution<T> {
-    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions) -> Self {
+    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions, bf16: bool) -> Self {
         let geometry = weights.geometry();
-        let (values, patch) =
-            (weights.weight.data(), geometry.kernel.0 * geometry.kernel.1 * geometry.inputs);
-        let laid_out = match convolutions {
-            Convolutions::Exact => Weights::Exact(values.iter().map(|&value| T::from_f32(value)).collect()),
-            Convolutions::Fast if winograd::serves(&geometry) => {
+        let winograd = convolutions == Convolutions::Fast && winograd::serves(&geometry);
+        let laid_out = match (bf16, convolutions) {
+            (false, Convolutions::Exact) => {
+                Weights::Exact(weights.weight.data().iter().map(|&value| T::from_f32(value)).collect())
+            }
+            (false, Convolutions::Fast) if winograd => {
                 Weights::Winograd(winograd::TransformedWeights::new(weights))
             }
-            Convolutions::Fast => Weights::Direct(Panels::new(patch, geometry.outputs, |k, output| {
-                T::from_f32(values[output * patch + k])
-            })),
+            (false, Convolutions::Fast) => Weights::Direct(panels(weights)),
+            (true, _) if winograd => Weights::Bf16Winograd(winograd::TransformedWeights::new(weights)),
+            (true, _) => Weights::Bf16Direct(panels(weights)),
         };
         Self {
             geometry,
@@ -71,6 +77,27 @@ impl<T: Scalar> CpuConvolution<T> {
             instructions: Instructions::detect(),
         }
     }
+
+    /// A linear map `[O, I]` as a 1×1 convolution without a bias of its own.
+    pub(super) fn pointwise(weight: &[T], outputs: usize, bf16: bool) -> Self {
+        let inputs = weight.len() / outputs;
+        let element = |k: usize, output: usize| weight[output * inputs + k];
+        let weights = if bf16 {
+            Weights::Bf16Direct(Panels::new(inputs, outputs, element))
+        } else {
+            Weights::Direct(Panels::new(inputs, outputs, element))
+        };
+        let geometry = ConvolutionGeometry { outputs, kernel: (1, 1), inputs, stride: 1, padding: 0 };
+        Self { geometry, bias: Vec::new(), weights, instructions: Instructions::detect() }
+    }
+}
+
+/// The weights as the matrix `[kh·kw·I, O]`.
+fn panels<O: Operand>(weights: &ConvolutionWeights) -> Panels<O> {
+    let geometry = weights.geometry();
+    let patch = geometry.kernel.0 * geometry.kernel.1 * geometry.inputs;
+    let values = weights.weight.data();
+    Panels::new(patch, geometry.outputs, |k, output| O::Sum::from_f32(values[output * patch + k]))
 }
 
 /// One convolution to be computed, its shapes checked.
@@ -93,29 +120,46 @@ pub(super) fn conv2d<T: Scalar>(
     relu: bool,
 ) -> CpuTensor<T> {
     let [n, h, w, inputs] = input.axes();
-    let ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs: weight_inputs, stride, padding } =
+    let (out_h, out_w) = convolution.geometry.output_size(h, w);
+    let mut out = pool.tensor(&[n, out_h, out_w, convolution.geometry.outputs]);
+    let operands = (convolution, convolution.bias.as_slice());
+    let residual = residual.map(CpuTensor::data);
+    run(pool, (input.data(), [n, h, w, inputs]), operands, residual, relu, out.data_mut());
+    out
+}
+
+/// The same on slices, with a bias beside the convolution's own.
+pub(super) fn run<T: Scalar>(
+    pool: &Arc<Pool<T>>,
+    (input, [_, h, w, inputs]): (&[T], [usize; 4]),
+    (convolution, bias): (&CpuConvolution<T>, &[T]),
+    residual: Option<&[T]>,
+    relu: bool,
+    out: &mut [T],
+) {
+    let ConvolutionGeometry { kernel: (kernel_h, kernel_w), inputs: weight_inputs, stride, padding, .. } =
         convolution.geometry;
     assert_eq!(inputs, weight_inputs, "the convolution reads as many channels as the tensor has");
-    let (out_h, out_w) = convolution.geometry.output_size(h, w);
-    let mut out = pool.tensor(&[n, out_h, out_w, outputs]);
     if let Some(residual) = residual {
-        assert_eq!(residual.data().len(), out.data().len(), "a residual has the shape of the output");
+        assert_eq!(residual.len(), out.len(), "a residual has the shape of the output");
     }
+    let (out_h, out_w) = convolution.geometry.output_size(h, w);
     let call = Call {
         pool,
         instructions: convolution.instructions,
         geometry: Geometry { h, w, inputs, kernel_h, kernel_w, out_h, out_w, stride, padding },
-        input: input.data(),
-        bias: &convolution.bias,
-        residual: residual.map(CpuTensor::data),
+        input,
+        bias,
+        residual,
         relu,
     };
     match &convolution.weights {
-        Weights::Exact(weight) => exact::conv2d(&call, weight, out.data_mut()),
-        Weights::Direct(panels) => direct::conv2d(&call, panels, out.data_mut()),
-        Weights::Winograd(weights) => winograd::conv2d(&call, weights, out.data_mut()),
+        Weights::Exact(weight) => exact::conv2d(&call, weight, out),
+        Weights::Direct(panels) => direct::conv2d(&call, panels, out),
+        Weights::Winograd(weights) => winograd::conv2d(&call, weights, out),
+        Weights::Bf16Direct(panels) => direct::conv2d(&call, panels, out),
+        Weights::Bf16Winograd(weights) => winograd::conv2d(&call, weights, out),
     }
-    out
 }
 
 #[cfg(test)]
@@ -134,21 +178,23 @@ mod tests {
                 stride,
                 padding: kernel / 2,
             };
-            let cpu = Cpu::<f32>::with(Convolutions::Fast);
             let threads = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-            let input = cpu.upload(&Tensor::full([2, 40, 40, 64], 1.0)).unwrap();
-            let convolution = cpu.convolution(&weights).unwrap();
-            let buffers: Vec<usize> = (0..4)
-                .map(|_| {
-                    threads.install(|| cpu.conv2d(&input, &convolution, None, true)).unwrap();
-                    cpu.pool.free_buffers()
-                })
-                .collect();
-            assert!(buffers[0] > 0, "the output's buffer is kept");
-            assert!(
-                buffers.iter().all(|&count| count == buffers[0]),
-                "{kernel}×{kernel}/{stride}: {buffers:?}"
-            );
+            let fast = Convolutions::Fast;
+            for cpu in [Some(Cpu::<f32>::with(fast)), Cpu::<f32>::bf16(fast)].into_iter().flatten() {
+                let input = cpu.upload(&Tensor::full([2, 40, 40, 64], 1.0)).unwrap();
+                let convolution = cpu.convolution(&weights).unwrap();
+                let buffers: Vec<usize> = (0..4)
+                    .map(|_| {
+                        threads.install(|| cpu.conv2d(&input, &convolution, None, true)).unwrap();
+                        cpu.pool.free_buffers()
+                    })
+                    .collect();
+                assert!(buffers[0] > 0, "the output's buffer is kept");
+                assert!(
+                    buffers.iter().all(|&count| count == buffers[0]),
+                    "{kernel}×{kernel}/{stride}: {buffers:?}"
+                );
+            }
         }
     }
 }

@@ -1,0 +1,236 @@
+//! The products' inner loops for AVX-512, with and without bfloat16, and for AVX2.
+
+use super::{Finish, PANEL, Rows, Store};
+use crate::backend::cpu::instructions::Instructions;
+use crate::backend::cpu::operand::{Bf16Pair, Operand};
+use crate::tensor::Scalar;
+use std::any::TypeId;
+use std::arch::x86_64::*;
+
+/// How far ahead of the multiplications weights are fetched from the second-level cache.
+const NEAR: usize = 8 * PANEL;
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// `store = rows·panel`; `false` if there is no loop for such operands. All columns exist. Meanwhile `ahead` is fetched.
+///
+/// # Safety
+/// The machine has `instructions`, and AVX512-BF16 if the operands are pairs; every row holds as many elements as the
+/// panel has rows; the destination and what finishes it hold `rows.count` rows.
+pub(super) unsafe fn multiply<O: Operand>(
+    instructions: Instructions,
+    rows: Rows<'_, O>,
+    panel: &[O],
+    ahead: &[O],
+    store: &Store<'_, O::Sum>,
+) -> bool {
+    let depth = panel.len() / PANEL;
+    let element = TypeId::of::<O>();
+    if element != TypeId::of::<f32>() && element != TypeId::of::<Bf16Pair<f32>>() {
+        return false;
+    }
+    // Either operand's sums are `f32`: the casts below change no type.
+    let to = Target {
+        out: store.out.cast(),
+        stride: store.stride,
+        finish: store.finish.as_ref().map(|Finish { bias, residual, floor }| TargetFinish {
+            bias: bias.as_ptr().cast(),
+            residual: residual.map(|residual| residual.as_ptr().cast()),
+            floor: floor.to_f32(),
+        }),
+    };
+    let ahead = if ahead.is_empty() { panel } else { ahead };
+    let (data, panel, ahead) = (rows.data.as_ptr(), panel.as_ptr(), ahead.as_ptr());
+    /// Calls a loop that is compiled for the number of rows.
+    macro_rules! by_rows {
+        ($kernel:ident, $count:expr, $rows:expr, $to:expr, [$($n:literal)+]) => {
+            match $count {
+                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), ahead.cast(), $to),)+
+                count => unreachable!("no loop takes {count} rows"),
+            }
+        };
+    }
+    // SAFETY: the caller's promise, for AVX2 a part of the rows at a time.
+    unsafe {
+        match instructions {
+            Instructions::Avx512 if element == TypeId::of::<Bf16Pair<f32>>() => {
+                by_rows!(avx512_pairs, rows.count, data, to, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+            }
+            Instructions::Avx512 => {
+                by_rows!(avx512_f32, rows.count, data, to, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+            }
+            Instructions::Avx2 if element == TypeId::of::<f32>() => {
+                for first in (0..rows.count).step_by(AVX2_ROWS) {
+                    let count = (rows.count - first).min(AVX2_ROWS);
+                    by_rows!(avx2_f32, count, data.add(first * rows.stride), to.from_row(first), [1 2 3 4 5 6]);
+                }
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// 6 rows of two vectors leave four of AVX2's 16 registers for the operands.
+const AVX2_ROWS: usize = 6;
+
+/// [`Store`] in pointers.
+#[derive(Clone, Copy)]
+struct Target {
+    out: *mut f32,
+    stride: usize,
+    finish: Option<TargetFinish>,
+}
+
+#[derive(Clone, Copy)]
+struct TargetFinish {
+    bias: *const f32,
+    residual: Option<*const f32>,
+    floor: f32,
+}
+
+impl Target {
+    /// # Safety
+    /// There is such a row.
+    unsafe fn from_row(mut self, row: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.out = self.out.add(row * self.stride);
+            if let Some(residual) = self.finish.as_mut().and_then(|finish| finish.residual.as_mut()) {
+                *residual = residual.add(row * self.stride);
+            }
+        }
+        self
+    }
+}
+
+/// Operations of AVX-512 on `f32`.
+macro_rules! avx512 {
+    (zero) => {
+        _mm512_setzero_ps()
+    };
+    (splat $value:expr) => {
+        _mm512_set1_ps($value)
+    };
+    (load $from:expr) => {
+        _mm512_loadu_ps($from)
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm512_fmadd_ps($value, $weights, $sums)
+    };
+    (add $a:expr, $b:expr) => {
+        _mm512_add_ps($a, $b)
+    };
+    (max $a:expr, $b:expr) => {
+        _mm512_max_ps($a, $b)
+    };
+    (store $to:expr, $value:expr) => {
+        _mm512_storeu_ps($to, $value)
+    };
+}
+
+/// Operations of AVX512-BF16 on pairs.
+macro_rules! avx512_bf16 {
+    (splat $value:expr) => {
+        bf16(_mm512_set1_epi32($value.bits() as i32))
+    };
+    (load $from:expr) => {
+        bf16(_mm512_loadu_si512($from.cast()))
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm512_dpbf16_ps($sums, $value, $weights)
+    };
+}
+
+/// Operations of AVX2 on `f32`.
+macro_rules! avx2 {
+    (zero) => {
+        _mm256_setzero_ps()
+    };
+    (splat $value:expr) => {
+        _mm256_set1_ps($value)
+    };
+    (load $from:expr) => {
+        _mm256_loadu_ps($from)
+    };
+    (multiply_add $value:expr, $weights:expr, $sums:expr) => {
+        _mm256_fmadd_ps($value, $weights, $sums)
+    };
+    (add $a:expr, $b:expr) => {
+        _mm256_add_ps($a, $b)
+    };
+    (max $a:expr, $b:expr) => {
+        _mm256_max_ps($a, $b)
+    };
+    (store $to:expr, $value:expr) => {
+        _mm256_storeu_ps($to, $value)
+    };
+}
+
+/// The bits as the type that `vdpbf16ps` takes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes, and every value of them is one.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
+}
+
+/// One loop: two vectors of `$lanes` columns at a time, `R` rows, operands of `$operands` and sums of `$sums`.
+macro_rules! kernel {
+    ($name:ident, $features:literal, $operand:ty, $lanes:literal, $operands:ident, $sums:ident) => {
+        /// # Safety
+        /// As [`multiply`], for `R` rows.
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const R: usize>(
+            rows: *const $operand,
+            stride: usize,
+            depth: usize,
+            panel: *const $operand,
+            ahead: *const $operand,
+            to: Target,
+        ) {
+            // SAFETY: the caller's promise bounds every access; what is fetched ahead need not be there.
+            unsafe {
+                for column in (0..PANEL).step_by(2 * $lanes) {
+                    let mut sums = [[$sums!(zero); 2]; R];
+                    for k in 0..depth {
+                        let weights = panel.add(k * PANEL + column);
+                        let ahead = ahead.wrapping_add(k * LINE);
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(depth * LINE).cast());
+                        let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
+                        for row in 0..R {
+                            let value = $operands!(splat *rows.add(row * stride + k));
+                            for half in 0..2 {
+                                sums[row][half] =
+                                    $operands!(multiply_add value, weights[half], sums[row][half]);
+                            }
+                        }
+                    }
+                    for (half, column) in [column, column + $lanes].into_iter().enumerate() {
+                        for row in 0..R {
+                            let at = row * to.stride + column;
+                            let mut sum = sums[row][half];
+                            if let Some(finish) = &to.finish {
+                                sum = $sums!(add sum, $sums!(load finish.bias.add(column)));
+                                if let Some(residual) = finish.residual {
+                                    sum = $sums!(add sum, $sums!(load residual.add(at)));
+                                }
+                                // In this order a NaN in the sum is what remains.
+                                sum = $sums!(max $sums!(splat finish.floor), sum);
+                            }
+                            $sums!(store to.out.add(at), sum);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+kernel!(avx512_f32, "avx512f", f32, 16, avx512, avx512);
+kernel!(avx512_pairs, "avx512f,avx512bf16", Bf16Pair<f32>, 16, avx512_bf16, avx512);
+// The halves of a panel one after the other.
+kernel!(avx2_f32, "avx2,fma", f32, 8, avx2, avx2);
