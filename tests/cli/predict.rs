@@ -199,3 +199,26 @@ fn plans_are_a_matter_of_the_gpu() {
     }
     assert!(!world.path("run/weave/model.plans.json").exists());
 }
+
+/// On a processor with the instructions scores move by rounding; on any other nothing is computed instead.
+#[test]
+fn bf16_is_computed_on_the_cpu_or_refused() {
+    let world = World::trained();
+    let predict = format!("{PREDICT} data/weave/test/good data/weave/test/blot --device cpu");
+    let narrow = world.run(&format!("{predict} --precision bf16"));
+    #[cfg(target_arch = "x86_64")]
+    let available = is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let available = false;
+    if !available {
+        narrow.fails(3, &["AVX512-BF16", "use --precision f32"]);
+        return;
+    }
+    let (narrow, full) =
+        (scores(&narrow.succeeds().lines()), scores(&world.run(&predict).succeeds().lines()));
+    let difference: f64 = narrow.iter().zip(&full).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let norm = full.iter().map(|x| x.powi(2)).sum::<f64>().sqrt();
+    assert!(difference > 0.0, "nothing was rounded");
+    // A trained head takes differences of features, which magnify their rounding of 3e-3.
+    assert!(difference < 5e-2 * norm, "{difference} of {norm}");
+}
