@@ -9,8 +9,8 @@
 // rows of W asynchronously, padding as zeros, several steps ahead of the one its warps multiply. Where I is a multiple
 // of 32 the steps go through all taps of 32 channels and then to the next 32: neighbouring taps read the same pixels, so
 // that all but the first find them in the first-level cache. Every sum has one order, whatever the tile. Where few tiles
-// exist, K is cut in parts, one a block (conv2d_implicit_part), and their sums are joined in order: other bits, as an
-// other algorithm has.
+// exist, K is cut in parts, one a block (conv2d_implicit_part), and their sums are joined in order: other bits, as
+// another algorithm has.
 //
 // What it moves: out, the residual, and in each block its pixels once and BLOCK_N·K weights, these from the second-level
 // cache, in which W stays. The im2col path writes and reads M·K halves more.

@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 use simplenet::backend::cpu::Cpu;
-use simplenet::backend::cuda::{Cuda, CudaConvolution, CudaRecording, CudaTensor, Plans, Precision, Tuned};
+use simplenet::backend::cuda::{
+    Choice, Cuda, CudaConvolution, CudaRecording, CudaTensor, Plans, Precision, Tuned,
+};
 use simplenet::backend::{AggregationMode, Backend, ConvolutionWeights};
 use simplenet::tensor::{Tensor, relative_error};
 use std::path::{Path, PathBuf};
@@ -69,6 +71,31 @@ fn number(algorithm: &str) -> u64 {
 fn asked(simulator: &Simulator) -> (u64, u64) {
     let counters = simulator.counters(FORWARD);
     (counters.elapsed_times, counters.cublaslt_questions)
+}
+
+/// The implicit GEMM is a way of convolutions of halves, and a table that names it is obeyed.
+#[test]
+fn one_kernel_is_a_way_for_halves() {
+    /// Nobody else's device: its counters are this test's.
+    const OWN: usize = 5;
+    let Some(simulator) = simulator() else { return };
+    let cuda = simulated(OWN, Precision::F16).unwrap();
+    let work = Work::new();
+    let mut plans = tune(&cuda, &work, None, true).1.plans;
+    let is_convolution = |(key, _): &(&String, &mut Choice)| key.starts_with("convolution");
+    let (_, choice) = plans.choices.iter_mut().find(is_convolution).unwrap();
+    assert!(choice.candidates >= 2, "{choice:?}");
+    "implicit GEMM".clone_into(&mut choice.chosen);
+
+    let before = simulator.counters(OWN).products_run;
+    let (out, tuned) = tune(&cuda, &work, Some(&plans), false);
+    assert!(tuned.refused.is_empty(), "{:?}", tuned.refused);
+    assert_eq!(simulator.counters(OWN).products_run - before, 1, "the linear layer's alone");
+    for (out, reference) in out.iter().zip(&work.run(&Cpu::<f32>::new())) {
+        // Operands rounded to half precision.
+        let error = relative_error(out.data(), reference.data());
+        assert!(error <= 1e-3, "{error:.2e}");
+    }
 }
 
 #[test]
