@@ -8,10 +8,11 @@
 )]
 
 mod adam;
-mod add_noise;
+mod add;
 mod aggregate;
 mod anomaly_map;
 mod batch_norm;
+mod batch_norm_score;
 mod conv2d;
 #[path = "../cusim/support.rs"]
 mod cusim;
@@ -27,6 +28,7 @@ mod linear;
 mod loss;
 mod max_pool2d;
 mod mutants;
+mod noise;
 mod normalize;
 mod reference;
 mod resize_add_score;
@@ -46,8 +48,8 @@ use subject::{DOUBLE, HALF, SINGLE, Subject};
 macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
         conformance!($backend, $device, $unit,
-            [normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score
-            resize_add_score loss adam anomaly_map]);
+            [normalize conv2d max_pool2d aggregate gather_rows linear add noise batch_norm batch_norm_score leaky_relu
+            score resize_add_score loss adam anomaly_map]);
     };
     ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
         mod $backend {

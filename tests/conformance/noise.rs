@@ -1,12 +1,10 @@
-//! `add_noise`: q above q + ε (Eq. 6), where ε is a function of seed, step and position.
+//! `noise`: ε of Eq. 6, a function of seed, step and position.
 
 use std::f64::consts::PI;
 
 use simplenet::backend::{Backend, Noise};
-use simplenet::tensor::Tensor;
 
-use crate::draws::Draws;
-use crate::reference::{cell, matrix};
+use crate::reference::matrix;
 use crate::subject::Subject;
 
 /// Philox4x32-10 from its paper (Salmon et al. 2011, fig. 2 and table 2).
@@ -46,41 +44,17 @@ fn philox_gives_the_known_answer() {
 }
 
 pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
-    let mut draws = Draws::new(7);
     // The last two are split between threads.
     for (rows, channels) in [(1, 1), (5, 7), (3, 33), (13, 20), (35, 64), (131, 127), (300, 173)] {
         for (seed, step) in [(0, 0), (7, 1), (0x0123_4567_89AB_CDEF, 4_000_000_000)] {
             let noise = Noise { sigma: 0.015, seed, step };
-            let q = draws.normals(&[rows, channels], 1.0, 1.0);
-            // Around zero ε stands alone; around q it drowns in q's own rounding.
-            case(subject, &q, noise);
-            case(subject, &matrix(rows, channels, |_, _| 0.0), noise);
+            let case = format!("{noise:?} in [{rows}, {channels}]");
+            let out = subject.run(&case, |device| Ok(vec![device.noise([rows, channels], noise)?]));
+            let reference = matrix(rows, channels, |row, channel| {
+                noise.sigma * normal((row * channels + channel) as u64, noise)
+            });
+            // A few roundings each in the logarithm, the root, the angle, its cosine and the product with σ.
+            subject.compare(&case, &out[0], &reference, subject.rounding(6));
         }
-        backward(subject, &mut draws, rows, channels);
     }
-}
-
-fn case<B: Backend>(subject: &Subject<B>, q: &Tensor<f64>, noise: Noise) {
-    let &[rows, channels] = q.shape() else { panic!("[R, C]") };
-    let case = format!("{noise:?} on [{rows}, {channels}]");
-    let input = subject.upload(q);
-    let out = subject.run(&case, |device| Ok(vec![device.add_noise(&input, noise)?]));
-    let (normal_half, anomalous_half) = out[0].data().split_at(q.len());
-    subject.compare_exactly(&case, &Tensor::new([rows, channels], normal_half.to_vec()), q);
-    let reference = matrix(rows, channels, |row, channel| {
-        cell(q, row, channel) + noise.sigma * normal((row * channels + channel) as u64, noise)
-    });
-    // A few roundings each in the logarithm, the root, the angle, its cosine, σ and the sum.
-    let out = Tensor::new([rows, channels], anomalous_half.to_vec());
-    subject.compare(&case, &out, &reference, subject.rounding(6));
-}
-
-fn backward<B: Backend>(subject: &Subject<B>, draws: &mut Draws, rows: usize, channels: usize) {
-    let case = format!("backward [{rows}, {channels}]");
-    let gradient = draws.normals(&[2 * rows, channels], 0.0, 1.0);
-    let device_gradient = subject.upload(&gradient);
-    let out = subject.run(&case, |device| Ok(vec![device.add_noise_backward(&device_gradient)?]));
-    let reference = matrix(rows, channels, |row, c| cell(&gradient, row, c) + cell(&gradient, rows + row, c));
-    // One addition.
-    subject.compare(&case, &out[0], &reference, subject.rounding(1));
 }
