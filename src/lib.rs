@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod backend;
+pub mod benchmark;
 pub mod cli;
 pub mod data;
 pub mod detector;

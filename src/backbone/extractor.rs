@@ -2,6 +2,7 @@
 
 use super::architecture::Architecture;
 use super::resnet::ResNet;
+use super::stages::{NORMALIZE, Watch, unwatched};
 use crate::backend::{Aggregation, Backend, Result};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -141,17 +142,32 @@ impl<B: Backend> FeatureExtractor<B> {
     }
 
     /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
-    pub fn features(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
-        let input = backend.normalize(images, shape)?;
-        let layers = self.network.forward(backend, &input)?;
+    pub fn features(&self, backend: &B, images: &B::Images) -> Result<B::Tensor> {
+        self.features_watched(backend, images, &mut unwatched)
+    }
+
+    /// As [`FeatureExtractor::features`]; `watch` hears of every stage up to the last layer.
+    pub fn features_watched(
+        &self,
+        backend: &B,
+        images: &B::Images,
+        watch: &mut Watch<'_>,
+    ) -> Result<B::Tensor> {
+        let layers = self.layers(backend, images, watch)?;
         self.aggregate(backend, layers).map(|(_, features)| features)
     }
 
     /// What each level contributes to the features, on its own grid, `[N, Hₗ, Wₗ, Cₗ]…`: all that a head needs which
-    /// projects before it resizes.
-    pub fn levels(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Vec<B::Tensor>> {
-        let input = backend.normalize(images, shape)?;
-        self.levels_of(backend, &self.network.forward(backend, &input)?)
+    /// projects before it resizes. `watch` hears of every stage up to the last layer.
+    pub fn levels(&self, backend: &B, images: &B::Images, watch: &mut Watch<'_>) -> Result<Vec<B::Tensor>> {
+        self.levels_of(backend, &self.layers(backend, images, watch)?)
+    }
+
+    /// The outputs of layers 1, 2, ….
+    fn layers(&self, backend: &B, images: &B::Images, watch: &mut Watch<'_>) -> Result<Vec<B::Tensor>> {
+        let input = backend.normalize(images)?;
+        watch(NORMALIZE)?;
+        self.network.forward_watched(backend, &input, watch)
     }
 
     /// As [`FeatureExtractor::levels`], from the outputs of layers 1, 2, ….
@@ -162,8 +178,8 @@ impl<B: Backend> FeatureExtractor<B> {
     }
 
     /// As [`FeatureExtractor::features`], keeping what lies between.
-    pub fn stages(&self, backend: &B, images: &[u8], shape: [usize; 3]) -> Result<Stages<B::Tensor>> {
-        let input = backend.normalize(images, shape)?;
+    pub fn stages(&self, backend: &B, images: &B::Images) -> Result<Stages<B::Tensor>> {
+        let input = backend.normalize(images)?;
         let layers = self.network.forward(backend, &input)?;
         let (layers, features) = self.aggregate(backend, layers)?;
         Ok(Stages { input, layers, features })

@@ -4,6 +4,7 @@ pub mod architecture;
 mod extractor;
 mod fold;
 mod resnet;
+pub mod stages;
 pub mod weights;
 
 pub use extractor::{FeatureExtractor, InvalidLevels, Levels, Stages};

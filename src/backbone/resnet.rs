@@ -2,6 +2,7 @@
 
 use super::architecture::{Architecture, Block};
 use super::fold::fold_batch_norm;
+use super::stages::{LAYERS, STEM, Watch, unwatched};
 use crate::backend::{Backend, Result};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -65,15 +66,27 @@ impl<B: Backend> ResNet<B> {
     /// The outputs of layers 1, 2, … for normalised images `[N, H, W, 3]`: level l is
     /// `[N, ⌈H/2ˡ⁺¹⌉, ⌈W/2ˡ⁺¹⌉, Cₗ]`.
     pub fn forward(&self, backend: &B, input: &B::Tensor) -> Result<Vec<B::Tensor>> {
+        self.forward_watched(backend, input, &mut unwatched)
+    }
+
+    /// As [`ResNet::forward`]; `watch` hears of [`STEM`] and of each of [`LAYERS`].
+    pub fn forward_watched(
+        &self,
+        backend: &B,
+        input: &B::Tensor,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<B::Tensor>> {
         let stem = backend.max_pool2d(&backend.conv2d(input, &self.stem, None, true)?)?;
+        watch(STEM)?;
         let mut outputs: Vec<B::Tensor> = Vec::with_capacity(self.levels.len());
-        for blocks in &self.levels {
+        for (blocks, name) in self.levels.iter().zip(LAYERS) {
             let mut stream: Option<B::Tensor> = None;
             for block in blocks {
                 let previous = stream.as_ref().or(outputs.last()).unwrap_or(&stem);
                 stream = Some(block.forward(backend, previous)?);
             }
             outputs.extend(stream);
+            watch(name)?;
         }
         Ok(outputs)
     }

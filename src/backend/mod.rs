@@ -293,9 +293,23 @@ pub trait Backend: Send + Sync {
     type Convolution: std::fmt::Debug + Send + Sync;
     /// The features of all training images, kept where the device reads them fastest.
     type FeatureCache: std::fmt::Debug + Send + Sync;
+    /// Images on the device, u8 RGB `[N, H, W, 3]`.
+    type Images: std::fmt::Debug + Send + Sync;
+    /// Tensors on their way to the host.
+    type Results: std::fmt::Debug + Send;
+    /// Work that is run again and again, see [`Backend::run_recorded`].
+    type Recording: std::fmt::Debug + Default + Send + Sync;
 
     /// The device in words, for reports.
     fn description(&self) -> String;
+
+    /// Waits until everything that was enqueued so far has run, copies included. Only a clock needs it: results wait
+    /// for themselves.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Bytes of the device's own memory that are held at present, buffers kept for reuse included; `None` where
+    /// tensors live in the program's host memory.
+    fn memory_held(&self) -> Option<u64>;
 
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
@@ -303,10 +317,34 @@ pub trait Backend: Send + Sync {
     /// Copies a device tensor to the host, waiting for the work that produces it.
     fn download(&self, tensor: &Self::Tensor) -> Result<Tensor<Self::Scalar>>;
 
+    /// Begins to copy tensors to the host as they are now. The device goes on with what is enqueued after it.
+    fn begin_download(&self, tensors: &[&Self::Tensor]) -> Result<Self::Results>;
+
+    /// Waits for what [`Backend::begin_download`] began, and for nothing behind it.
+    fn finish_download(&self, results: Self::Results) -> Result<Vec<Tensor<Self::Scalar>>>;
+
+    /// Copies images `[N, H, W, 3]` to the device: while it still works on the last ones, where it can.
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<Self::Images>;
+
+    /// Replaces every pixel of images: work that is enqueued from here on sees the new ones.
+    fn replace_images(&self, images: &mut Self::Images, pixels: &[u8]) -> Result<()>;
+
+    /// Runs `work` and gives its tensors; a device may write down what it does, and replay that from then on: a GPU
+    /// replays it as one graph. The tensors are overwritten when the same recording runs again.
+    ///
+    /// A recording is of one piece of work. Each time that runs, it must call the same operations in the same order, on
+    /// tensors of the same shapes in the same places; what it reads and writes beside its own tensors must live as long as
+    /// the recording. It copies nothing between host and device.
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut Self::Recording,
+        work: &mut dyn FnMut() -> Result<Vec<Self::Tensor>>,
+    ) -> Result<&'r [Self::Tensor]>;
+
     // --- The frozen backbone ---------------------------------------------------------------------------------
 
     /// `(x/255 − mean)/std` with ImageNet's statistics: u8 RGB `[N, H, W, 3]` → `[N, H, W, 3]`.
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<Self::Tensor>;
+    fn normalize(&self, images: &Self::Images) -> Result<Self::Tensor>;
 
     /// Lays out convolution weights once, at load.
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<Self::Convolution>;

@@ -78,6 +78,16 @@ pub(super) enum ConvolutionsName {
     Fast,
 }
 
+impl ConvolutionsName {
+    /// As it is typed.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ConvolutionsName::Exact => "exact",
+            ConvolutionsName::Fast => "fast",
+        }
+    }
+}
+
 impl From<ConvolutionsName> for Convolutions {
     fn from(name: ConvolutionsName) -> Self {
         match name {
@@ -211,9 +221,7 @@ impl SettingsArgs {
             };
         }
         if let Some(size) = self.size {
-            // The paper resizes to 8/7 of the crop; a size alone keeps that proportion.
-            features.preprocess.crop = size;
-            features.preprocess.resize = (u64::from(size) * 8 / 7) as u32;
+            features.preprocess = features.preprocess.with_side(size);
         }
         features.preprocess.resize = self.resize.unwrap_or(features.preprocess.resize);
         if let Some(levels) = &self.levels {

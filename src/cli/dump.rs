@@ -105,8 +105,8 @@ fn dump_stages<B: Backend<Scalar = f32>>(
         pixels.extend_from_slice(input.as_raw());
     }
     let side = preprocess.crop as usize;
-    let Stages { input, layers, features } =
-        extractor.stages(backend, &pixels, [args.images.len(), side, side])?;
+    let images = backend.upload_images(&pixels, [args.images.len(), side, side])?;
+    let Stages { input, layers, features } = extractor.stages(backend, &images)?;
     tensors.insert("input".to_owned(), backend.download(&input)?);
     for (level, layer) in (1..).zip(&layers) {
         tensors.insert(format!("layer{level}"), backend.download(layer)?);

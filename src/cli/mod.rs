@@ -5,6 +5,7 @@
 
 mod args;
 mod backbone;
+mod bench;
 mod console;
 mod demo;
 mod device;
@@ -63,6 +64,8 @@ enum Verb {
     Predict(Box<predict::PredictArgs>),
     /// Show or set a model's decision thresholds.
     Threshold(threshold::ThresholdArgs),
+    /// Images a second and latency, with the protocol printed.
+    Bench(Box<bench::BenchArgs>),
     /// List, fetch, import and verify backbone weights.
     Weights(weights::WeightsArgs),
     /// Turn a checkpoint of the authors' PyTorch code into a model file.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(args, &console),
         Verb::Predict(args) => predict::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
+        Verb::Bench(args) => bench::run(args, &console),
         Verb::Weights(args) => weights::run(args, &console),
         Verb::Import(args) => import::run(args, &console),
         Verb::Demo(args) => demo::run(args, &console),

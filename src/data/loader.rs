@@ -1,6 +1,7 @@
 //! Images decoded and preprocessed ahead of the network.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
@@ -28,6 +29,13 @@ impl LoaderOptions {
         let threads = rayon::current_num_threads();
         Self { preprocess, exif: Exif::Apply, keep_original: false, threads, window: 2 * threads }
     }
+
+    /// The same with room for the next `batch` images while the present ones are worked on: only then is a consumer that
+    /// takes batches never slower than the slower of the two sides. Originals are kept out of that room: they may be a
+    /// hundred times as large as what the network sees.
+    pub fn ahead_of_batches(self, batch: usize) -> Self {
+        if self.keep_original { self } else { Self { window: self.window.max(batch + self.threads), ..self } }
+    }
 }
 
 /// One image of the list, in the list's order.
@@ -39,6 +47,8 @@ pub struct LoadedImage {
     pub path: PathBuf,
     /// The image, or why there is none; the images after it come all the same.
     pub result: Result<Sample, DataError>,
+    /// How long a thread was busy with it.
+    pub elapsed: Duration,
 }
 
 /// An image as the network takes it.
@@ -103,8 +113,9 @@ fn refused(source: std::io::Error) -> DataError {
 
 fn job(options: LoaderOptions) -> impl Fn(usize, PathBuf) -> LoadedImage + Send + Sync + 'static {
     move |index, path| {
+        let start = Instant::now();
         let result = load(&path, &options);
-        LoadedImage { index, path, result }
+        LoadedImage { index, path, result, elapsed: start.elapsed() }
     }
 }
 

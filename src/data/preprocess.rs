@@ -36,6 +36,11 @@ impl Default for Preprocess {
 }
 
 impl Preprocess {
+    /// The same for a network input of `side` pixels. The paper resizes to 8/7 of the crop; so does this.
+    pub fn with_side(self, side: u32) -> Self {
+        Self { crop: side, resize: (u64::from(side) * 8 / 7) as u32, ..self }
+    }
+
     /// Whether these sizes make sense together. To be asked once, where they come from a user or a file.
     ///
     /// # Errors

@@ -2,18 +2,24 @@
 
 mod decision;
 mod import;
+mod inspection;
 mod model_file;
+mod passes;
 
 pub use decision::{Verdict, region, verdict};
 pub use import::{ImportError, import_head};
+pub use inspection::{Inspected, InspectionTimes, inspect};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
+pub use passes::Submitted;
 
 use crate::backbone::FeatureExtractor;
+use crate::backbone::stages::{HEAD, MAP, Watch, unwatched};
 use crate::backbone::weights::StateDict;
 use crate::backend::{Backend, BackendError, DeviceTensor};
 use crate::files::WriteError;
 use crate::head::{DeployedHead, FoldedHead, MapMatrices, ProjectedHead, Scores};
 use image::RgbImage;
+use passes::Passes;
 use std::path::PathBuf;
 
 /// What can be wrong with a model.
@@ -70,6 +76,8 @@ pub enum ModelError {
 /// A model on a device, ready to score images.
 #[derive(Debug)]
 pub struct Detector<B: Backend> {
+    // Before what they use: fields are dropped in this order.
+    passes: Passes<B>,
     extractor: FeatureExtractor<B>,
     head: DetectorHead<B>,
     maps: MapMatrices<B>,
@@ -134,7 +142,7 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
             None => DetectorHead::Features(folded.deploy(backend)?),
         };
         let maps = MapMatrices::new(backend, grid, (side, side), metadata.settings.map_sigma)?;
-        Ok(Self { extractor, head, maps, side })
+        Ok(Self { passes: Passes::new(), extractor, head, maps, side })
     }
 
     /// How many images are scored together at most.
@@ -147,20 +155,56 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         &self.extractor
     }
 
+    /// Begins to score u8 RGB images `[N, side, side, 3]`: the device works while the caller prepares the next batch, or
+    /// submits it. Passes of a size that recurs are recorded, see [`Backend::run_recorded`].
+    pub fn submit(&self, backend: &B, pixels: &[u8]) -> Result<Submitted<B>, ModelError> {
+        let forward = |images: &B::Images| self.forward(backend, images, &mut unwatched);
+        Ok(self.passes.submit(backend, pixels, self.shape(pixels), forward)?)
+    }
+
     /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
     pub fn score(&self, backend: &B, pixels: &[u8]) -> Result<Scores<f32>, ModelError> {
-        let shape = [pixels.len() / (self.side * self.side * 3), self.side, self.side];
+        self.submit(backend, pixels)?.collect(backend)
+    }
+
+    /// As [`Detector::score`], never recorded; `watch` hears of every stage: the backbone's, then [`HEAD`] and [`MAP`].
+    pub fn score_watched(
+        &self,
+        backend: &B,
+        pixels: &[u8],
+        watch: &mut Watch<'_>,
+    ) -> Result<Scores<f32>, ModelError> {
+        let images = backend.upload_images(pixels, self.shape(pixels))?;
+        let outputs = self.forward(backend, &images, watch)?;
+        Submitted::of(backend, &outputs)?.collect(backend)
+    }
+
+    /// The shape of a batch.
+    fn shape(&self, pixels: &[u8]) -> [usize; 3] {
+        [pixels.len() / (self.side * self.side * 3), self.side, self.side]
+    }
+
+    /// Everything between images and answers: grids `[N, H0, W0]`, maps `[N, side, side]`, maxima `[N]`.
+    fn forward(
+        &self,
+        backend: &B,
+        images: &B::Images,
+        watch: &mut Watch<'_>,
+    ) -> crate::backend::Result<[B::Tensor; 3]> {
         let scores = match &self.head {
             DetectorHead::Levels(head) => {
-                head.anomaly_scores(backend, self.extractor.levels(backend, pixels, shape)?)?
+                head.anomaly_scores(backend, self.extractor.levels(backend, images, watch)?)?
             }
             DetectorHead::Features(head) => {
-                let features = self.extractor.features(backend, pixels, shape)?;
+                let features = self.extractor.features_watched(backend, images, watch)?;
                 let &[n, h, w, channels] = features.shape() else { unreachable!("features have four axes") };
                 head.anomaly_scores(backend, &backend.reshape(features, &[n * h * w, channels]))?
             }
         };
-        Ok(self.maps.finish(backend, scores)?)
+        watch(HEAD)?;
+        let scores = self.maps.finish(backend, scores)?;
+        watch(MAP)?;
+        Ok(scores)
     }
 
     /// Takes the detector apart to use its extractor again.
@@ -174,16 +218,19 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         for image in images {
             pixels.extend_from_slice(image.as_raw());
         }
-        let scores = self.score(backend, &pixels)?;
+        Ok(self.detections(&self.score(backend, &pixels)?))
+    }
+
+    /// The answers of a batch, one an image.
+    pub fn detections(&self, scores: &Scores<f32>) -> Vec<Detection> {
         let maps = scores.maps.data().chunks_exact(self.side * self.side);
         // A maximum passes over NaN, so that an image nothing is known of would look better than any other.
         let sound = |map: &[f32]| map.iter().all(|value| value.is_finite());
-        Ok(maps
-            .zip(scores.image.data())
+        maps.zip(scores.image.data())
             .map(|(map, &score)| Detection {
                 score: if sound(map) { score } else { f32::NAN },
                 map: map.to_vec(),
             })
-            .collect())
+            .collect()
     }
 }

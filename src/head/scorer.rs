@@ -34,17 +34,13 @@ impl<B: Backend> MapMatrices<B> {
         backend.anomaly_map(scores, &self.rows, &self.columns)
     }
 
-    /// What becomes of the scores `[N·H0·W0]` of whole images, on the host.
-    pub fn finish(&self, backend: &B, scores: B::Tensor) -> Result<Scores<B::Scalar>> {
+    /// What becomes of the scores `[N·H0·W0]` of whole images: grids `[N, H0, W0]`, maps `[N, H, W]` and maxima `[N]`.
+    pub fn finish(&self, backend: &B, scores: B::Tensor) -> Result<[B::Tensor; 3]> {
         let (grid_h, grid_w) = self.grid();
         let images = scores.shape()[0] / (grid_h * grid_w);
         let scores = backend.reshape(scores, &[images, grid_h, grid_w]);
         let (maps, image) = self.apply(backend, &scores)?;
-        Ok(Scores {
-            grid: backend.download(&scores)?,
-            maps: backend.download(&maps)?,
-            image: backend.download(&image)?,
-        })
+        Ok([scores, maps, image])
     }
 
     fn grid(&self) -> (usize, usize) {
@@ -77,6 +73,11 @@ impl<B: Backend> Scorer<B> {
 
     /// Scores the features of whole images, `[N·H0·W0, C]`.
     pub fn score(&self, backend: &B, features: &B::Tensor) -> Result<Scores<B::Scalar>> {
-        self.maps.finish(backend, self.head.anomaly_scores(backend, features)?)
+        let [grid, maps, image] = self.maps.finish(backend, self.head.anomaly_scores(backend, features)?)?;
+        Ok(Scores {
+            grid: backend.download(&grid)?,
+            maps: backend.download(&maps)?,
+            image: backend.download(&image)?,
+        })
     }
 }

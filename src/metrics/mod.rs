@@ -7,6 +7,7 @@
 //! | where are the defects? | [`label_regions`] |
 //! | which threshold, and how many good parts will it reject? | [`quantile()`], [`clopper_pearson_upper`] |
 //! | how much do seeds or devices differ? | [`mean_and_std`], [`spearman()`] |
+//! | how exact is a mean of few measurements? | [`student_t()`] |
 //!
 //! Conventions of the whole module: a higher score means more defective; label `true` is defective (the positive
 //! class); a threshold `t` calls defective what scores `≥ t`. Equal scores are never ordered by chance: they enter
@@ -26,6 +27,7 @@ mod quantile;
 mod ranking;
 mod regions;
 mod spearman;
+mod student_t;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ pub use quantile::{quantile, upper_quantile};
 pub use ranking::{Ranking, Tie};
 pub use regions::{Region, Regions, label_regions};
 pub use spearman::spearman;
+pub use student_t::student_t;
 
 /// Why a metric has no value for its input.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

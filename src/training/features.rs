@@ -55,7 +55,8 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
         }
         let last = loaded.index + 1 == paths.len();
         if pending == batch || (last && pending > 0) {
-            let features = extractor.features(backend, &pixels, [pending, side, side])?;
+            let uploaded = backend.upload_images(&pixels, [pending, side, side])?;
+            let features = extractor.features(backend, &uploaded)?;
             backend.append_features(&mut store, &features)?;
             pixels.clear();
             pending = 0;

@@ -25,7 +25,7 @@ fn features_of_every_network_stay_within_the_bound() {
         let layers = |device: &Cpu<f32>| -> Vec<Tensor<f32>> {
             let network =
                 ResNet::new(device, architecture, &weights.tensors, Architecture::DEEPEST_LEVEL).unwrap();
-            let input = device.normalize(&images, [batch, h, w]).unwrap();
+            let input = device.normalize(&device.upload_images(&images, [batch, h, w]).unwrap()).unwrap();
             let layers = network.forward(device, &input).unwrap();
             layers.iter().map(|layer| device.download(layer).unwrap()).collect()
         };

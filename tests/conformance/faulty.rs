@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use simplenet::backend::cpu::{Cpu, CpuConvolution, CpuFeatureCache, CpuTensor};
+use simplenet::backend::cpu::{Cpu, CpuConvolution, CpuFeatureCache, CpuImages, CpuRecording, CpuTensor};
 use simplenet::backend::{
     AdamSlot, Aggregation, AggregationMode, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
     CachePrecision, ConvolutionWeights, DeviceTensor, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise, Result,
@@ -63,9 +63,20 @@ impl Backend for Faulty {
     type Tensor = T;
     type Convolution = FaultyConvolution;
     type FeatureCache = CpuFeatureCache;
+    type Images = CpuImages;
+    type Results = Vec<Tensor<f64>>;
+    type Recording = CpuRecording<f64>;
 
     fn description(&self) -> String {
         format!("{} with {:?}", self.cpu.description(), self.fault)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.cpu.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.cpu.memory_held()
     }
 
     fn upload(&self, tensor: &Tensor<f64>) -> Result<T> {
@@ -76,12 +87,36 @@ impl Backend for Faulty {
         self.cpu.download(tensor)
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<T> {
+    fn begin_download(&self, tensors: &[&T]) -> Result<Vec<Tensor<f64>>> {
+        self.cpu.begin_download(tensors)
+    }
+
+    fn finish_download(&self, results: Vec<Tensor<f64>>) -> Result<Vec<Tensor<f64>>> {
+        self.cpu.finish_download(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CpuImages> {
         if self.has(Fault::SwappedColours) {
-            let swapped: Vec<u8> = images.chunks_exact(3).flat_map(|rgb| [rgb[2], rgb[1], rgb[0]]).collect();
-            return self.cpu.normalize(&swapped, shape);
+            let swapped: Vec<u8> = pixels.chunks_exact(3).flat_map(|rgb| [rgb[2], rgb[1], rgb[0]]).collect();
+            return self.cpu.upload_images(&swapped, shape);
         }
-        let out = self.cpu.normalize(images, shape)?;
+        self.cpu.upload_images(pixels, shape)
+    }
+
+    fn replace_images(&self, images: &mut CpuImages, pixels: &[u8]) -> Result<()> {
+        self.cpu.replace_images(images, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CpuRecording<f64>,
+        work: &mut dyn FnMut() -> Result<Vec<T>>,
+    ) -> Result<&'r [T]> {
+        self.cpu.run_recorded(recording, work)
+    }
+
+    fn normalize(&self, images: &CpuImages) -> Result<T> {
+        let out = self.cpu.normalize(images)?;
         let calls = f64::from(self.calls.fetch_add(1, Ordering::Relaxed));
         if self.has(Fault::NotReproducible) { self.scaled(&out, 1.0 + calls * f64::EPSILON) } else { Ok(out) }
     }

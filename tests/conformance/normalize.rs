@@ -23,12 +23,14 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
     for shape in [[1, 1, 1], [1, 5, 7], [5, 13, 9], [2, 150, 130]] {
         let case = format!("{shape:?}");
         let bytes = draws.bytes(shape.iter().product::<usize>() * 3);
-        let out = subject.run(&case, |device| Ok(vec![device.normalize(&bytes, shape)?]));
+        let run = |device: &B| Ok(vec![device.normalize(&device.upload_images(&bytes, shape)?)?]);
+        let out = subject.run(&case, run);
         // Three operations and two rounded constants; where x/255 is near the mean the difference is small, but so
         // is its part in the norm.
         subject.compare(&case, &out[0], &normalize(&bytes, shape), subject.rounding(3));
     }
     let every_byte: Vec<u8> = (0..=255).flat_map(|byte| [byte; 3]).collect();
-    let out = subject.run("every byte", |device| Ok(vec![device.normalize(&every_byte, [1, 16, 16])?]));
+    let run = |device: &B| Ok(vec![device.normalize(&device.upload_images(&every_byte, [1, 16, 16])?)?]);
+    let out = subject.run("every byte", run);
     subject.compare("every byte", &out[0], &normalize(&every_byte, [1, 16, 16]), subject.rounding(3));
 }

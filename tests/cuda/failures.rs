@@ -198,7 +198,7 @@ fn slim_network_at_32(cuda: &Cuda) {
     let weights = StateDict::embedded().unwrap();
     let network =
         simplenet::backbone::ResNet::new(cuda, Architecture::Resnet18Slim, &weights.tensors, 3).unwrap();
-    let input = cuda.normalize(&pixels(1, 3 * 32 * 29), [1, 32, 29]).unwrap();
+    let input = cuda.normalize(&cuda.upload_images(&pixels(1, 3 * 32 * 29), [1, 32, 29]).unwrap()).unwrap();
     let layers = network.forward(cuda, &input).unwrap();
     assert!(cuda.download(&layers[2]).unwrap().data().iter().all(|value| value.is_finite()));
 }

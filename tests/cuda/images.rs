@@ -24,11 +24,14 @@ fn check_batches(cuda: &Cuda, shapes: [[usize; 3]; 5]) {
     let mut normalized = Vec::new();
     for (seed, (shape, len)) in (1..).zip(batches) {
         bytes.clone_from(&pixels(seed, len));
-        normalized.push(cuda.normalize(&bytes, shape).unwrap());
+        normalized.push(cuda.normalize(&cuda.upload_images(&bytes, shape).unwrap()).unwrap());
         bytes.fill(0);
     }
     for ((seed, (shape, len)), out) in (1..).zip(batches).zip(&normalized) {
-        let reference = cpu.download(&cpu.normalize(&pixels(seed, len), shape).unwrap()).unwrap();
+        let reference = {
+            let images = cpu.upload_images(&pixels(seed, len), shape).unwrap();
+            cpu.download(&cpu.normalize(&images).unwrap()).unwrap()
+        };
         let same = cuda.download(out).unwrap() == reference;
         assert!(same, "batch {seed} of {shapes:?} has not its own images");
     }

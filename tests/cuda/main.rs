@@ -17,10 +17,12 @@ mod images;
 mod networks;
 mod program;
 mod ranking;
+mod recording;
 mod training;
 
 use device::{FORWARD, REVERSE, SHUFFLED, poisoned, real, simulated, simulator};
 use simplenet::backend::cuda::Precision::{self, F16, F32, Tf32};
+use simplenet::backend::cuda::{Cuda, CudaOptions};
 
 /// A test for the simulator and one for a real GPU, of the same check.
 macro_rules! on_both {
@@ -54,6 +56,10 @@ on_both!(simulated_feature_overflow, gpu_feature_overflow, SHUFFLED, F32, featur
 on_both!(simulated_half_kernels, gpu_half_kernels, FORWARD, F16, half::check);
 on_both!(simulated_ranking_f32, gpu_ranking_f32, FORWARD, F32, |cuda| ranking::check(cuda, F32));
 on_both!(simulated_ranking_f16, gpu_ranking_f16, REVERSE, F16, |cuda| ranking::check(cuda, F16));
+
+on_both!(simulated_overlap, gpu_overlap, SHUFFLED, F32, recording::check_overlap);
+on_both!(simulated_recording_threads, gpu_recording_threads, REVERSE, F32, recording::check_threads);
+on_both!(simulated_many_sizes, gpu_many_sizes, FORWARD, F32, recording::check_many_sizes);
 
 on_both!(simulated_images, gpu_images, REVERSE, F32, images::check);
 
@@ -100,4 +106,40 @@ fn simulated_training_does_not_wait_for_the_device() {
     let Some(simulator) = simulator() else { return };
     let cuda = simulated(OWN, Precision::F32).unwrap();
     training::check_waiting(&cuda, || simulator.counters(OWN).synchronisations);
+}
+
+/// Device 4 is this test's own, as above; device 0 runs threads in another order and must give the same bits.
+#[test]
+fn simulated_recording_is_one_launch() {
+    const OWN: usize = 4;
+    let Some(simulator) = simulator() else { return };
+    let cuda = simulated(OWN, Precision::F32).unwrap();
+    let ordinary = poisoned(CudaOptions { records: false, ..CudaOptions::new(FORWARD, Precision::F32) });
+    recording::check_counts(&cuda, &ordinary, || simulator.counters(OWN));
+}
+
+/// One device recording, one not.
+fn with_and_without(ordinal: usize, precision: Precision) -> (Cuda, Cuda) {
+    let options = CudaOptions::new(ordinal, precision);
+    (poisoned(options), poisoned(CudaOptions { records: false, ..options }))
+}
+
+#[test]
+fn simulated_recording() {
+    for (ordinal, precision) in [(REVERSE, Tf32), (SHUFFLED, F16)] {
+        if simulator().is_some() {
+            let (cuda, ordinary) = with_and_without(ordinal, precision);
+            recording::check(&cuda, &ordinary, |_| ());
+        }
+    }
+}
+
+#[test]
+fn gpu_recording() {
+    for precision in [F32, Tf32, F16] {
+        if real(precision).is_some() {
+            let (cuda, ordinary) = with_and_without(0, precision);
+            recording::check(&cuda, &ordinary, |_| ());
+        }
+    }
 }

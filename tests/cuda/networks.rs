@@ -41,7 +41,8 @@ fn features<B: Backend<Scalar = f32>>(
         FeatureExtractor::new(backend, *architecture, &weights.tensors, Levels::default(), aggregation)
             .unwrap();
     let batch = images.len() / (SIDE * SIDE * 3);
-    let features = extractor.features(backend, images, [batch, SIDE, SIDE]).unwrap();
+    let features =
+        extractor.features(backend, &backend.upload_images(images, [batch, SIDE, SIDE]).unwrap()).unwrap();
     backend.download(&features).unwrap()
 }
 

@@ -59,7 +59,7 @@ fn train(images: &[Vec<u8>]) -> Head {
     };
     let mut cache = cpu.feature_cache(images.len(), h * w, extractor.channels(), &options).unwrap();
     for image in images {
-        let features = extractor.features(&cpu, image, [1, SIDE, SIDE]).unwrap();
+        let features = extractor.features(&cpu, &cpu.upload_images(image, [1, SIDE, SIDE]).unwrap()).unwrap();
         cpu.append_features(&mut cache, &features).unwrap();
     }
     cpu.finish_features(&mut cache).unwrap();
@@ -83,7 +83,8 @@ fn scores<B: Backend<Scalar = f32>>(backend: &B, head: &Head, images: &[Vec<u8>]
     let scorer = Scorer::new(backend, &folded, extractor.grid(SIDE, SIDE), (SIDE, SIDE), 4.0).unwrap();
     let mut scores = Vec::new();
     for batch in images.chunks(8) {
-        let features = extractor.features(backend, &batch.concat(), [batch.len(), SIDE, SIDE]).unwrap();
+        let images = backend.upload_images(&batch.concat(), [batch.len(), SIDE, SIDE]).unwrap();
+        let features = extractor.features(backend, &images).unwrap();
         let &[n, h, w, channels] = features.shape() else { panic!("features have four axes") };
         let rows = backend.reshape(features, &[n * h * w, channels]);
         scores.extend_from_slice(scorer.score(backend, &rows).unwrap().image.data());

@@ -39,7 +39,10 @@ pub(crate) fn check_network<B: Backend>(
     let reference = Reference::load("backbones");
     let network = ResNet::new(backend, architecture, &weights.tensors, Architecture::DEEPEST_LEVEL).unwrap();
     for (h, w) in SIZES {
-        let input = backend.normalize(&pixels(&format!("image {h}x{w}"), h * w * 3), [1, h, w]).unwrap();
+        let input = {
+            let pixels = pixels(&format!("image {h}x{w}"), h * w * 3);
+            backend.normalize(&backend.upload_images(&pixels, [1, h, w]).unwrap()).unwrap()
+        };
         let layers = network.forward(backend, &input).unwrap();
         assert_eq!(layers.len(), Architecture::DEEPEST_LEVEL);
         for (level, layer) in (1..).zip(&layers) {

@@ -69,6 +69,9 @@ impl<B: Backend> Backend for Faulty<B> {
     type Tensor = B::Tensor;
     type Convolution = FaultyConvolution<B::Convolution>;
     type FeatureCache = B::FeatureCache;
+    type Images = B::Images;
+    type Results = B::Results;
+    type Recording = B::Recording;
 
     fn description(&self) -> String {
         format!("{} with {:?}", self.inner.description(), self.fault)
@@ -133,6 +136,14 @@ impl<B: Backend> Backend for Faulty<B> {
 
     // --- Everything else is the inner backend's -------------------------------------------------------------------
 
+    fn synchronize(&self) -> Result<()> {
+        self.inner.synchronize()
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.inner.memory_held()
+    }
+
     fn upload(&self, tensor: &Tensor<B::Scalar>) -> Result<B::Tensor> {
         self.inner.upload(tensor)
     }
@@ -141,8 +152,32 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.download(tensor)
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<B::Tensor> {
-        self.inner.normalize(images, shape)
+    fn begin_download(&self, tensors: &[&B::Tensor]) -> Result<B::Results> {
+        self.inner.begin_download(tensors)
+    }
+
+    fn finish_download(&self, results: B::Results) -> Result<Vec<Tensor<B::Scalar>>> {
+        self.inner.finish_download(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<B::Images> {
+        self.inner.upload_images(pixels, shape)
+    }
+
+    fn replace_images(&self, images: &mut B::Images, pixels: &[u8]) -> Result<()> {
+        self.inner.replace_images(images, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut B::Recording,
+        work: &mut dyn FnMut() -> Result<Vec<B::Tensor>>,
+    ) -> Result<&'r [B::Tensor]> {
+        self.inner.run_recorded(recording, work)
+    }
+
+    fn normalize(&self, images: &B::Images) -> Result<B::Tensor> {
+        self.inner.normalize(images)
     }
 
     fn max_pool2d(&self, input: &B::Tensor) -> Result<B::Tensor> {

@@ -27,6 +27,7 @@ mod score;
 pub use conv2d::{Convolutions, CpuConvolution};
 pub use feature_cache::CpuFeatureCache;
 pub use memory::CpuTensor;
+pub use normalize::CpuImages;
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
@@ -66,6 +67,18 @@ impl<T: Scalar> Cpu<T> {
     }
 }
 
+/// The tensors of the last run of some work.
+#[derive(Debug)]
+pub struct CpuRecording<T: Scalar> {
+    outputs: Vec<CpuTensor<T>>,
+}
+
+impl<T: Scalar> Default for CpuRecording<T> {
+    fn default() -> Self {
+        Self { outputs: Vec::new() }
+    }
+}
+
 impl<T: Scalar> Default for Cpu<T> {
     fn default() -> Self {
         Self::new()
@@ -77,6 +90,9 @@ impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = CpuTensor<T>;
     type Convolution = CpuConvolution<T>;
     type FeatureCache = CpuFeatureCache;
+    type Images = CpuImages;
+    type Results = Vec<Tensor<T>>;
+    type Recording = CpuRecording<T>;
 
     fn description(&self) -> String {
         let convolutions = match self.convolutions {
@@ -84,6 +100,15 @@ impl<T: Scalar> Backend for Cpu<T> {
             Convolutions::Fast => "fast",
         };
         format!("CPU, {} threads, {convolutions} convolutions", rayon::current_num_threads())
+    }
+
+    /// Every operation has run when it returns.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        None
     }
 
     fn upload(&self, tensor: &Tensor<T>) -> Result<CpuTensor<T>> {
@@ -94,9 +119,39 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(tensor.to_host())
     }
 
-    fn normalize(&self, images: &[u8], [n, h, w]: [usize; 3]) -> Result<CpuTensor<T>> {
+    fn begin_download(&self, tensors: &[&CpuTensor<T>]) -> Result<Vec<Tensor<T>>> {
+        Ok(tensors.iter().map(|tensor| tensor.to_host()).collect())
+    }
+
+    fn finish_download(&self, results: Vec<Tensor<T>>) -> Result<Vec<Tensor<T>>> {
+        Ok(results)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CpuImages> {
+        Ok(CpuImages::new(pixels, shape))
+    }
+
+    fn replace_images(&self, images: &mut CpuImages, pixels: &[u8]) -> Result<()> {
+        images.replace(pixels);
+        Ok(())
+    }
+
+    /// Runs it: there is nothing between an operation and its call that a recording would save.
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CpuRecording<T>,
+        work: &mut dyn FnMut() -> Result<Vec<CpuTensor<T>>>,
+    ) -> Result<&'r [CpuTensor<T>]> {
+        // The last run's buffers are there for this one.
+        recording.outputs.clear();
+        recording.outputs = work()?;
+        Ok(&recording.outputs)
+    }
+
+    fn normalize(&self, images: &CpuImages) -> Result<CpuTensor<T>> {
+        let [n, h, w] = images.shape();
         let mut out = self.pool.tensor(&[n, h, w, 3]);
-        normalize::normalize(images, out.data_mut());
+        normalize::normalize(images.pixels(), out.data_mut());
         Ok(out)
     }
 

@@ -8,6 +8,32 @@ const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 /// ImageNet's channel standard deviations.
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
+/// Images in host memory, u8 RGB `[N, H, W, 3]`.
+#[derive(Debug)]
+pub struct CpuImages {
+    shape: [usize; 3],
+    pixels: Vec<u8>,
+}
+
+impl CpuImages {
+    pub(super) fn new(pixels: &[u8], shape: [usize; 3]) -> Self {
+        assert_eq!(pixels.len(), shape.iter().product::<usize>() * 3, "three bytes for every pixel");
+        Self { shape, pixels: pixels.to_vec() }
+    }
+
+    pub(super) fn replace(&mut self, pixels: &[u8]) {
+        self.pixels.copy_from_slice(pixels);
+    }
+
+    pub(super) fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    pub(super) fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+}
+
 /// `(x/255 − mean)/std`, RGB interleaved. A byte has 256 values, so three tables hold every result.
 pub(super) fn normalize<T: Scalar>(images: &[u8], out: &mut [T]) {
     assert_eq!(images.len(), out.len(), "one value a byte");

@@ -5,9 +5,11 @@ use super::memory::{CudaTensor, ElementType, Memory, Scratch};
 use super::modules::Modules;
 use super::probe::{self, Device};
 use super::products::Products;
+use super::recording;
+use super::results::ResultQueue;
 use super::staging::Staging;
 use super::{CudaOptions, Precision};
-use cudarc::driver::{CudaContext, CudaStream};
+use cudarc::driver::CudaContext;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What every operation works with.
@@ -17,18 +19,19 @@ pub(super) struct Context {
     pub(super) precision: Precision,
     /// Bytes that cached features may take, where a limit was set.
     pub(super) feature_memory: Option<usize>,
-    /// All kernels and products run here, one after the other.
-    pub(super) compute: Arc<CudaStream>,
+    /// Whether recorded work becomes a graph.
+    pub(super) records: bool,
     pub(super) memory: Arc<Memory>,
     pub(super) modules: Modules,
     pub(super) products: Products,
     staging: Mutex<Staging>,
+    pub(super) results: Arc<ResultQueue>,
     pub(super) cuda: Arc<CudaContext>,
 }
 
 impl Context {
     pub(super) fn open(options: CudaOptions) -> Result<Self, CudaError> {
-        let CudaOptions { ordinal, precision, feature_memory, poison_memory } = options;
+        let CudaOptions { ordinal, precision, feature_memory, poison_memory, records } = options;
         let devices = probe::devices()?;
         let count = devices.len();
         let device = devices.into_iter().nth(ordinal).ok_or(CudaError::NoSuchDevice { ordinal, count })?;
@@ -48,12 +51,29 @@ impl Context {
         let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
-        Ok(Self { device, precision, feature_memory, compute, memory, modules, products, staging, cuda })
+        let results = ResultQueue::new(&cuda, &compute, &memory)?;
+        Ok(Self {
+            device,
+            precision,
+            feature_memory,
+            records,
+            memory,
+            modules,
+            products,
+            staging,
+            results,
+            cuda,
+        })
     }
 
     /// Makes the device's context the one this thread talks to.
     pub(super) fn bind(&self) -> Result<(), CudaError> {
         self.cuda.bind_to_thread().doing("binding its context")
+    }
+
+    /// Waits for both streams.
+    pub(super) fn synchronize(&self) -> Result<(), CudaError> {
+        self.cuda.synchronize().doing("waiting for its work")
     }
 
     /// The element type of the backbone's activations.
@@ -82,7 +102,11 @@ impl Context {
     }
 
     /// The copies between host and device.
+    ///
+    /// # Panics
+    /// If this thread records.
     pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
+        recording::assert_idle(&self.memory);
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -178,7 +178,7 @@ pub(super) trait Kernel: Sized {
                 (x, y, 1),
                 (grid.threads, 1, 1),
                 shared,
-                context.compute.cu_stream(),
+                context.memory.stream(),
                 arguments.as_mut(),
             )
         }

@@ -2,12 +2,14 @@
 //!
 //! Asking the driver for memory synchronises the device, and a training step wants the same few sizes again and
 //! again. A dropped buffer therefore goes back to a list of its exact size. All kernels run on one stream, so whoever
-//! gets a buffer next comes after everybody who used it before: no event is needed.
+//! gets a buffer next comes after everybody who used it before: no event is needed. What is recorded
+//! ([`recording`]) has its buffers in a block of its own.
 
 use super::error::{CudaError, Doing};
 use super::launch::{In, Out};
+use super::recording::{self, Traced};
 use crate::backend::DeviceTensor;
-use cudarc::driver::sys::{CUdeviceptr, CUresult};
+use cudarc::driver::sys::{CUdeviceptr, CUresult, CUstream};
 use cudarc::driver::{CudaContext, CudaStream, result};
 use half::f16;
 use std::collections::HashMap;
@@ -96,6 +98,13 @@ impl Memory {
     pub(super) fn buffer(self: &Arc<Self>, bytes: usize) -> Result<Buffer, CudaError> {
         let bytes = bytes.max(1);
         self.context.bind_to_thread().doing("binding its context")?;
+        if let Some((pointer, arena)) = recording::place(self, bytes) {
+            let buffer = Buffer { pointer, bytes, memory: Arc::clone(self), home: Home::Arena(arena) };
+            if self.poison {
+                buffer.fill(0xFF)?;
+            }
+            return Ok(buffer);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let reused = state.free.get_mut(&bytes).and_then(Vec::pop);
         let pointer = match reused {
@@ -103,7 +112,8 @@ impl Memory {
             None => self.allocate(bytes, &mut state)?,
         };
         drop(state);
-        let buffer = Buffer { pointer, bytes, memory: Arc::clone(self) };
+        let home = Home::List(recording::born(self, bytes));
+        let buffer = Buffer { pointer, bytes, memory: Arc::clone(self), home };
         if self.poison {
             buffer.fill(0xFF)?;
         }
@@ -142,6 +152,22 @@ impl Memory {
         }
     }
 
+    /// The stream that this thread's kernels go to: the compute stream, or one that records.
+    pub(super) fn stream(&self) -> CUstream {
+        recording::stream(self).unwrap_or_else(|| self.stream.cu_stream())
+    }
+
+    /// Gives back what no tensor uses at the moment.
+    pub(super) fn trim(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.release_free(&mut state);
+    }
+
+    /// Bytes allocated, free buffers included.
+    pub(super) fn held(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).held
+    }
+
     /// Bytes that can still be had: those the driver has, and those of free buffers.
     pub(super) fn available(&self) -> Result<usize, CudaError> {
         let (free, _) = self.context.mem_get_info().doing("asking for its free memory")?;
@@ -159,12 +185,22 @@ impl Drop for Memory {
     }
 }
 
-/// A piece of device memory; it goes back to its device's list when it is dropped.
+/// A piece of device memory; it goes back to where it came from when it is dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
     pointer: CUdeviceptr,
     bytes: usize,
     memory: Arc<Memory>,
+    home: Home,
+}
+
+/// Where a buffer comes from.
+#[derive(Debug)]
+enum Home {
+    /// The device's list, and the trace that saw it come, if one was kept.
+    List(Option<Traced>),
+    /// A place in a recording's memory, which it keeps alive.
+    Arena(#[expect(dead_code, reason = "held, not read")] Arc<Buffer>),
 }
 
 impl Buffer {
@@ -180,13 +216,17 @@ impl Buffer {
     pub(super) fn fill(&self, byte: u8) -> Result<(), CudaError> {
         self.memory.context.bind_to_thread().doing("binding its context")?;
         // SAFETY: the range is this buffer's, and the stream belongs to its context.
-        unsafe { result::memset_d8_async(self.pointer, byte, self.bytes, self.memory.stream.cu_stream()) }
+        unsafe { result::memset_d8_async(self.pointer, byte, self.bytes, self.memory.stream()) }
             .doing("filling memory")
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let Home::List(traced) = self.home else { return };
+        if let Some(traced) = traced {
+            recording::dead(&self.memory, traced);
+        }
         let mut state = self.memory.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.free.entry(self.bytes).or_default().push(self.pointer);
     }

@@ -8,6 +8,7 @@ mod adam;
 mod add;
 mod aggregate;
 mod anomaly_map;
+mod arena;
 mod batch_norm;
 mod batch_norm_score;
 mod column_sums;
@@ -27,7 +28,9 @@ mod noise;
 mod normalize;
 pub mod probe;
 mod products;
+mod recording;
 mod resize_add_score;
+mod results;
 mod score;
 mod staging;
 
@@ -35,6 +38,9 @@ pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
+pub use normalize::CudaImages;
+pub use recording::CudaRecording;
+pub use results::CudaResults;
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
@@ -80,12 +86,14 @@ pub struct CudaOptions {
     pub feature_memory: Option<usize>,
     /// Fill every buffer with NaN before it is used, so that an element nobody wrote shows: for tests.
     pub poison_memory: bool,
+    /// Replay recorded work as graphs. Without it every run is an ordinary one, with the same results.
+    pub records: bool,
 }
 
 impl CudaOptions {
     /// Device `ordinal` as a user wants it.
     pub fn new(ordinal: usize, precision: Precision) -> Self {
-        Self { ordinal, precision, feature_memory: None, poison_memory: false }
+        Self { ordinal, precision, feature_memory: None, poison_memory: false, records: true }
     }
 }
 
@@ -110,11 +118,22 @@ impl Backend for Cuda {
     type Tensor = CudaTensor;
     type Convolution = CudaConvolution;
     type FeatureCache = CudaFeatureCache;
+    type Images = CudaImages;
+    type Results = CudaResults;
+    type Recording = CudaRecording;
 
     fn description(&self) -> String {
         let probe::Device { ordinal, name, capability: (major, minor), .. } = &self.context.device;
         let precision = self.context.precision.name();
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.context.synchronize()?)
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        Some(self.context.memory.held() as u64)
     }
 
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
@@ -140,8 +159,36 @@ impl Backend for Cuda {
         Ok(Tensor::new(tensor.shape(), data))
     }
 
-    fn normalize(&self, images: &[u8], shape: [usize; 3]) -> Result<CudaTensor> {
-        normalize::normalize(&self.context, images, shape)
+    fn begin_download(&self, tensors: &[&CudaTensor]) -> Result<CudaResults> {
+        let arriving = tensors.iter().map(|tensor| self.context.results.begin(tensor));
+        Ok(CudaResults(arriving.collect::<std::result::Result<_, _>>()?))
+    }
+
+    fn finish_download(&self, results: CudaResults) -> Result<Vec<Tensor<f32>>> {
+        let arrived = results.0.into_iter().map(|arriving| arriving.finish(&self.context));
+        Ok(arrived.collect::<std::result::Result<_, _>>()?)
+    }
+
+    fn upload_images(&self, pixels: &[u8], shape: [usize; 3]) -> Result<CudaImages> {
+        let mut images = CudaImages::new(&self.context, shape)?;
+        images.replace(&self.context, pixels)?;
+        Ok(images)
+    }
+
+    fn replace_images(&self, images: &mut CudaImages, pixels: &[u8]) -> Result<()> {
+        images.replace(&self.context, pixels)
+    }
+
+    fn run_recorded<'r>(
+        &self,
+        recording: &'r mut CudaRecording,
+        work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
+    ) -> Result<&'r [CudaTensor]> {
+        recording::run_recorded(&self.context, recording, work)
+    }
+
+    fn normalize(&self, images: &CudaImages) -> Result<CudaTensor> {
+        normalize::normalize(&self.context, images)
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CudaConvolution> {

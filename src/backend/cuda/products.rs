@@ -211,7 +211,7 @@ impl Products {
         let Plan::Offered(call) = plan else { return Ok(false) };
         let workspace = state.workspace.as_ref().map_or(0, Buffer::pointer);
         // Descriptors are changed under the lock, and read during the call alone.
-        call.run(&self.handle, pointers, bias, workspace, context.compute.cu_stream().cast())
+        call.run(&self.handle, pointers, bias, workspace, context.memory.stream().cast())
             .doing("multiplying")?;
         Ok(true)
     }

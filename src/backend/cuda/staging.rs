@@ -4,7 +4,6 @@
 //! piece is filled again once the event behind its last copy has passed.
 
 use super::error::{CudaError, Doing};
-use super::launch::In;
 use super::memory::{Buffer, Memory};
 use cudarc::driver::sys::{CU_MEMHOSTALLOC_DEVICEMAP, CU_MEMHOSTALLOC_WRITECOMBINED, CUdeviceptr};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
@@ -57,13 +56,13 @@ impl Pinned {
         self.context.record_err(self.context.synchronize());
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: allocated and initialised in `new`; nobody writes while the reference lives, because every copy
         // into it was waited for.
         unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and every copy out of it was waited for.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.bytes) }
     }
@@ -105,7 +104,7 @@ struct ImageSlot {
     device: Buffer,
     /// The copy has run: the host may fill its side again, and kernels may read the device's.
     copied: CudaEvent,
-    /// Kernels have read the device's side: the next copy may overwrite it.
+    /// The device's side was copied into place: the next copy may overwrite it.
     consumed: CudaEvent,
 }
 
@@ -148,14 +147,16 @@ impl Staging {
         Ok(())
     }
 
-    /// Copies images on the copy stream, while the compute stream still works on the last ones, and lets `consume`
-    /// enqueue the kernel that reads them.
-    pub(super) fn images(
+    /// Copies images into a buffer: over the bus on the copy stream, while the compute stream still works on the last
+    /// ones, and from there in the order of the compute stream.
+    pub(super) fn upload_images(
         &mut self,
         memory: &Arc<Memory>,
         bytes: &[u8],
-        consume: impl FnOnce(In<'_, u8>) -> Result<(), CudaError>,
+        to: &Buffer,
     ) -> Result<(), CudaError> {
+        assert!(bytes.len() <= to.bytes(), "images fit their buffer");
+        self.context.bind_to_thread().doing("binding its context")?;
         let slot = &mut self.images[self.next_image];
         self.next_image = 1 - self.next_image;
         if slot.as_ref().is_none_or(|slot| slot.device.bytes() < bytes.len()) {
@@ -175,14 +176,17 @@ impl Staging {
         slot.copied.synchronize().doing("waiting for a copy")?;
         let staged = &mut slot.host.bytes_mut()[..bytes.len()];
         staged.copy_from_slice(bytes);
-        self.copy.wait(&slot.consumed).doing("waiting for a kernel")?;
+        self.copy.wait(&slot.consumed).doing("waiting for a copy")?;
         // SAFETY: source and target are at least as long as `bytes`; the source stays untouched until `copied`
         // passed, the target is read after it.
         unsafe { result::memcpy_htod_async(slot.device.pointer(), staged, self.copy.cu_stream()) }
             .doing("copying images to the device")?;
         slot.copied.record(&self.copy).doing("recording an event")?;
         self.compute.wait(&slot.copied).doing("waiting for a copy")?;
-        consume(In::new(slot.device.pointer(), bytes.len()))?;
+        let (source, compute) = (slot.device.pointer(), self.compute.cu_stream());
+        // SAFETY: both sides are at least as long as `bytes`, and `copied` has passed before the source is read.
+        unsafe { result::memcpy_dtod_async(to.pointer(), source, bytes.len(), compute) }
+            .doing("copying images into place")?;
         slot.consumed.record(&self.compute).doing("recording an event")
     }
 

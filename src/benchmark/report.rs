@@ -1,0 +1,154 @@
+//! What was measured, as `bench --json` prints it.
+
+use super::clock::Samples;
+use super::statistics::{self, Latency};
+use super::{ProductRate, StageTime, memory};
+use crate::backend::Backend;
+use serde::Serialize;
+use std::fmt;
+
+/// What the clock covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// u8 images in host memory to maps and scores in host memory.
+    Model,
+    /// Files to maps and scores in host memory.
+    Files,
+    /// An epoch of the head.
+    Train,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Model => "model",
+            Self::Files => "files",
+            Self::Train => "train",
+        })
+    }
+}
+
+/// What was measured, in the words of the command line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setup {
+    /// The network.
+    pub backbone: String,
+    /// Its weights: a file, `embedded`, `synthetic:SEED`.
+    pub weights: String,
+    /// Side of the network's input.
+    pub size: usize,
+    /// `--precision`.
+    pub precision: String,
+    /// `--conv`.
+    pub conv: String,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+/// Everything of one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this layout.
+    pub format: u32,
+    /// Program and version.
+    pub program: String,
+    /// The device in words, with the reason where it is a fallback.
+    pub device: String,
+    /// How was measured, in words.
+    pub protocol: String,
+    /// TFLOP/s of a plain matrix product in this run.
+    pub product_tflops: f64,
+    /// One a scope and batch size.
+    pub results: Vec<Measurement>,
+}
+
+/// One scope at one batch size. Times are of one batch (`model`), one pass over the files (`files`) or one epoch
+/// (`train`).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Who computed: this program, beside others in a comparison.
+    pub engine: &'static str,
+    /// What the clock covers.
+    pub scope: Scope,
+    /// What was measured.
+    #[serde(flatten)]
+    pub setup: Setup,
+    /// Images a batch.
+    pub batch: usize,
+    /// Runs before the clock counted.
+    pub warmups: usize,
+    /// Runs that counted.
+    pub repeats: usize,
+    /// The time of each.
+    pub seconds: Vec<f64>,
+    /// Images by seconds; in training, images × epochs.
+    pub images_per_second: f64,
+    /// Lower end of the 95 % interval.
+    pub images_per_second_low: f64,
+    /// Upper end of the 95 % interval.
+    pub images_per_second_high: f64,
+    /// Quantiles of the times.
+    pub latency_ms: Latency,
+    /// Work reached, see [`super::work`].
+    pub tflops: f64,
+    /// The same by the rate of a plain product.
+    pub share_of_product_rate: f64,
+    /// Largest resident set while it was measured; null where the system does not tell.
+    pub host_memory_bytes: Option<u64>,
+    /// Held on the device after it; null where tensors live in host memory.
+    pub device_memory_bytes: Option<u64>,
+    /// Times of stages, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<StageTime>>,
+    /// Images of a pass or of an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// `train`: from files to cached features, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extraction_seconds: Option<f64>,
+    /// `files`: decoding and preprocessing in a pass, summed over threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_seconds: Option<f64>,
+    /// `files`: the detector in a pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_seconds: Option<f64>,
+}
+
+impl Measurement {
+    /// Figures from times; `images` and `macs` (of one image) are those of one timed run.
+    pub(super) fn new<B: Backend>(
+        backend: &B,
+        scope: Scope,
+        setup: &Setup,
+        batch: usize,
+        samples: Samples,
+        (images, macs): (usize, u64),
+        product: &ProductRate,
+    ) -> Self {
+        let rate = statistics::rate(images as f64, &samples.seconds);
+        let tflops = 2.0 * macs as f64 * rate.value / 1e12;
+        Self {
+            engine: "simplenet",
+            scope,
+            setup: setup.clone(),
+            batch,
+            warmups: samples.warmups,
+            repeats: samples.seconds.len(),
+            images_per_second: rate.value,
+            images_per_second_low: rate.low,
+            images_per_second_high: rate.high,
+            latency_ms: statistics::latency(&samples.seconds),
+            seconds: samples.seconds,
+            tflops,
+            share_of_product_rate: tflops / product.tflops(),
+            host_memory_bytes: memory::peak(),
+            device_memory_bytes: backend.memory_held(),
+            stages: None,
+            images: None,
+            extraction_seconds: None,
+            decode_seconds: None,
+            model_seconds: None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A detector's passes over its device: images in, scores and maps out, recorded by batch size.
+
+use super::ModelError;
+use crate::backend::{Backend, Result};
+use crate::head::Scores;
+use std::sync::{Mutex, PoisonError};
+
+/// Batch sizes that are kept recorded. A folder has two, its batches and the last one; a stream may have any.
+const MOST_PASSES: usize = 4;
+
+/// The recorded passes, those used last in front.
+#[derive(Debug)]
+pub(super) struct Passes<B: Backend> {
+    recent: Mutex<Vec<Pass<B>>>,
+}
+
+#[derive(Debug)]
+struct Pass<B: Backend> {
+    shape: [usize; 3],
+    images: B::Images,
+    recording: B::Recording,
+}
+
+/// A batch that was given to the device, and whose answer was not asked for yet.
+#[derive(Debug)]
+#[must_use = "the answer is there to be collected"]
+pub struct Submitted<B: Backend> {
+    results: B::Results,
+}
+
+impl<B: Backend> Passes<B> {
+    pub(super) fn new() -> Self {
+        Self { recent: Mutex::default() }
+    }
+
+    /// Enqueues the pass of a batch; `forward` is the work between images and grid, maps and maxima.
+    pub(super) fn submit(
+        &self,
+        backend: &B,
+        pixels: &[u8],
+        shape: [usize; 3],
+        forward: impl Fn(&B::Images) -> Result<[B::Tensor; 3]>,
+    ) -> Result<Submitted<B>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let pass = match recent.iter().position(|pass| pass.shape == shape) {
+            Some(known) => {
+                let mut pass = recent.remove(known);
+                backend.replace_images(&mut pass.images, pixels)?;
+                pass
+            }
+            None => {
+                let images = backend.upload_images(pixels, shape)?;
+                Pass { shape, images, recording: B::Recording::default() }
+            }
+        };
+        recent.insert(0, pass);
+        recent.truncate(MOST_PASSES);
+        let Pass { images, recording, .. } = &mut recent[0];
+        let outputs = backend.run_recorded(recording, &mut || Ok(forward(images)?.into()))?;
+        Submitted::of(backend, outputs)
+    }
+}
+
+impl<B: Backend> Submitted<B> {
+    /// Begins to fetch the outputs of a pass.
+    pub(super) fn of(backend: &B, outputs: &[B::Tensor]) -> Result<Self> {
+        Ok(Self { results: backend.begin_download(&outputs.iter().collect::<Vec<_>>())? })
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// What the device failed at.
+    pub fn collect(self, backend: &B) -> std::result::Result<Scores<B::Scalar>, ModelError> {
+        let Ok([grid, maps, image]) = <[_; 3]>::try_from(backend.finish_download(self.results)?) else {
+            unreachable!("a pass has three results")
+        };
+        Ok(Scores { grid, maps, image })
+    }
+}
