@@ -7,7 +7,8 @@
 //   p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 //
 // One thread a packet of four elements, blocks of 256 threads counted through all parameters: a block finds its own by
-// the first block of each. 28 bytes and about 16 operations an element. Constants are computed on the host in f64.
+// the first block of each. 28 bytes and about 16 operations an element. Constants are computed on the host in f64; those
+// that change from step to step lie in device memory, where the cursor's first word is the step.
 
 // One parameter of `count` elements.
 struct AdamSlot {
@@ -21,26 +22,30 @@ struct AdamSlot {
     // λ of Adam, lr·λ of AdamW; the other is zero.
     float l2;
     float decay;
-    // lr/(1 − β₁ᵗ).
-    float step_size;
+    double learning_rate;
 };
 
 constexpr unsigned ADAM_SLOTS = 16;
 struct AdamSlots {
     AdamSlot slot[ADAM_SLOTS];
 };
-static_assert(sizeof(AdamSlot) == 56 && sizeof(AdamSlots) == 896, "AdamSlots of src/backend/cuda/adam.rs");
+static_assert(sizeof(AdamSlot) == 64 && sizeof(AdamSlots) == 1024, "AdamSlots of src/backend/cuda/adam.rs");
 
-// The first `used` of the slots. rate_1 = 1 − β₁, keep_2 = β₂, rate_2 = 1 − β₂, inverse_correction_2 = 1/√(1 − β₂ᵗ).
-// Blocks: Σ ⌈count/1024⌉.
-extern "C" __global__ void __launch_bounds__(256) adam(AdamSlots slots, unsigned used, float rate_1, float keep_2,
-                                                       float rate_2, float inverse_correction_2, float epsilon) {
+// The first `used` of the slots. rate_1 = 1 − β₁, keep_2 = β₂, rate_2 = 1 − β₂. Of every step: corrections_1 = 1 − β₁ᵗ,
+// inverse_corrections_2 = 1/√(1 − β₂ᵗ). Blocks: Σ ⌈count/1024⌉.
+extern "C" __global__ void __launch_bounds__(256) adam(AdamSlots slots, unsigned used,
+                                                       const unsigned* __restrict__ cursor,
+                                                       const double* __restrict__ corrections_1,
+                                                       const float* __restrict__ inverse_corrections_2, float rate_1,
+                                                       float keep_2, float rate_2, float epsilon) {
     unsigned number = 0;
     while (number + 1 < used && slots.slot[number + 1].first_block <= blockIdx.x) ++number;
     const AdamSlot& slot = slots.slot[number];
     const u64 first = 4 * (u64(blockIdx.x - slot.first_block) * THREADS + threadIdx.x);
     if (first >= slot.count) return;
     const u64 rest = slot.count - first;
+    const float step_size = float(slot.learning_rate / corrections_1[cursor[0]]);
+    const float inverse_correction_2 = inverse_corrections_2[cursor[0]];
 
     Packet<float, 4> p = load_part<4>(slot.parameter + first, rest);
     const Packet<float, 4> gradient = load_part<4>(slot.gradient + first, rest);
@@ -52,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(256) adam(AdamSlots slots, unsigned
         const float g = gradient.value[i] + slot.l2 * p.value[i];
         m.value[i] += rate_1 * (g - m.value[i]);
         v.value[i] = keep_2 * v.value[i] + rate_2 * g * g;
-        p.value[i] -= slot.step_size * m.value[i] / (sqrtf(v.value[i]) * inverse_correction_2 + epsilon);
+        p.value[i] -= step_size * m.value[i] / (sqrtf(v.value[i]) * inverse_correction_2 + epsilon);
     }
     store_part<4>(slot.parameter + first, p, rest);
     store_part<4>(slot.first_moment + first, m, rest);

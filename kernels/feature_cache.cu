@@ -1,7 +1,7 @@
 #include "common.cuh"
 
 // append_features: float features → the cache's element type, rounded to nearest even.
-// gather_rows: the rows of the given images, in the given order, cache → float: `[images·R, C]`.
+// gather_rows: the rows of a step's images, in the epoch's order, cache → float: `[images·R, C]`.
 //
 // T is the cache's element type. The cache lies in device memory or in pinned host memory that the device sees: for
 // the kernels it is the same, and a warp's accesses are 256 or 512 neighbouring bytes, which a bus carries as well.
@@ -43,18 +43,13 @@ extern "C" __global__ void __launch_bounds__(256) append_features_f16(const floa
     append_features(features, cache, overflow, count);
 }
 
-// Images of one launch, by value: the indices need no copy to the device.
-constexpr unsigned GATHERED_IMAGES = 64;
-struct GatheredImages {
-    unsigned index[GATHERED_IMAGES];
-};
-static_assert(sizeof(GatheredImages) == 256, "GatheredImages of src/backend/cuda/feature_cache.rs");
-
 template <class T>
-__device__ __forceinline__ void gather_rows(const T* cache, float* out, const GatheredImages& images, u64 per_image) {
+__device__ __forceinline__ void gather_rows(const T* cache, float* out, const unsigned* order, const unsigned* cursor,
+                                            unsigned batch, u64 per_image) {
     const u64 first = 4 * thread_index();
     if (first >= per_image) return;
-    const T* from = cache + images.index[blockIdx.y] * per_image + first;
+    const unsigned image = order[u64(cursor[0]) * batch + blockIdx.y];
+    const T* from = cache + image * per_image + first;
     const Packet<T, 4> stored = load_part<4>(from, per_image - first);
     Packet<float, 4> values;
 #pragma unroll
@@ -62,15 +57,20 @@ __device__ __forceinline__ void gather_rows(const T* cache, float* out, const Ga
     store_part<4>(out + blockIdx.y * per_image + first, values, per_image - first);
 }
 
-// `per_image` elements of every image. Blocks: ⌈per_image/1024⌉ × images.
+// `order` has the images of the whole epoch, `batch` a step; `cursor` says which step it is. `per_image` elements of every
+// image. Blocks: ⌈per_image/1024⌉ × images of this step.
 extern "C" __global__ void __launch_bounds__(256) gather_rows_f32(const float* __restrict__ cache,
-                                                                  float* __restrict__ out, GatheredImages images,
+                                                                  float* __restrict__ out,
+                                                                  const unsigned* __restrict__ order,
+                                                                  const unsigned* __restrict__ cursor, unsigned batch,
                                                                   unsigned long long per_image) {
-    gather_rows(cache, out, images, per_image);
+    gather_rows(cache, out, order, cursor, batch, per_image);
 }
 
 extern "C" __global__ void __launch_bounds__(256) gather_rows_f16(const __half* __restrict__ cache,
-                                                                  float* __restrict__ out, GatheredImages images,
+                                                                  float* __restrict__ out,
+                                                                  const unsigned* __restrict__ order,
+                                                                  const unsigned* __restrict__ cursor, unsigned batch,
                                                                   unsigned long long per_image) {
-    gather_rows(cache, out, images, per_image);
+    gather_rows(cache, out, order, cursor, batch, per_image);
 }

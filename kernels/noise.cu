@@ -96,14 +96,15 @@ __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first,
 // The fourth word of the counter: `Stream::Noise` of `src/random/philox.rs`.
 constexpr unsigned NOISE_STREAM = 0;
 
-// Threads: ⌈count/4⌉.
-extern "C" __global__ void __launch_bounds__(256) noise(float* __restrict__ out, unsigned long long count, float sigma,
-                                                        unsigned seed_low, unsigned seed_high, unsigned step) {
+// The second word of `cursor` is the step. Threads: ⌈count/4⌉.
+extern "C" __global__ void __launch_bounds__(256) noise(float* __restrict__ out, const unsigned* __restrict__ cursor,
+                                                        unsigned long long count, float sigma, unsigned seed_low,
+                                                        unsigned seed_high) {
     const u64 block = thread_index();
     const u64 first = 4 * block;
     if (first >= count) return;
     const Words draws =
-        philox4x32_10({{unsigned(block), unsigned(block >> 32), step, NOISE_STREAM}}, seed_low, seed_high);
+        philox4x32_10({{unsigned(block), unsigned(block >> 32), cursor[1], NOISE_STREAM}}, seed_low, seed_high);
     Packet<float, 4> normals;
     box_muller(draws.word[0], draws.word[1], normals.value[0], normals.value[1]);
     box_muller(draws.word[2], draws.word[3], normals.value[2], normals.value[3]);

@@ -13,8 +13,10 @@ pub mod cpu;
 pub mod cuda;
 
 mod plans;
+mod schedule;
 
 pub use plans::{Aggregation, AggregationMode, Interpolation, gaussian_upsampling};
+pub use schedule::Epoch;
 
 use crate::tensor::{Scalar, Tensor};
 
@@ -77,7 +79,7 @@ impl ConvolutionWeights {
 }
 
 /// The sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvolutionGeometry {
     /// Output channels O.
     pub outputs: usize,
@@ -99,15 +101,15 @@ impl ConvolutionGeometry {
     }
 }
 
-/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Noise {
+/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`. `S` is the backend's schedule.
+#[derive(Debug)]
+pub struct Noise<'a, S> {
     /// Standard deviation σ.
     pub sigma: f64,
     /// The generator's key.
     pub seed: u64,
-    /// The optimiser step, the third word of the counter: no step repeats another's noise.
-    pub step: u32,
+    /// Knows the optimiser steps before this one, the third word of the counter: no step repeats another's noise.
+    pub schedule: &'a S,
 }
 
 /// The margins of the truncated L1 loss (Eq. 7): normal features should score above `positive`, anomalous ones
@@ -293,6 +295,8 @@ pub trait Backend: Send + Sync {
     type Convolution: std::fmt::Debug + Send + Sync;
     /// The features of all training images, kept where the device reads them fastest.
     type FeatureCache: std::fmt::Debug + Send + Sync;
+    /// The steps of an epoch, and which of them is the present one.
+    type Schedule: std::fmt::Debug + Send + Sync;
     /// Images on the device, u8 RGB `[N, H, W, 3]`.
     type Images: std::fmt::Debug + Send + Sync;
     /// Tensors on their way to the host.
@@ -310,6 +314,17 @@ pub trait Backend: Send + Sync {
     /// Bytes of the device's own memory that are held at present, buffers kept for reuse included; `None` where
     /// tensors live in the program's host memory.
     fn memory_held(&self) -> Option<u64>;
+
+    /// Whether the device works while the host goes on: then a second batch is worth submitting before the first one's
+    /// answer is fetched.
+    fn works_beside_host(&self) -> bool {
+        false
+    }
+
+    /// Whoever makes the device choose the fastest of several ways to compute the same, where there is a choice.
+    fn tuner(&self) -> Option<cuda::Tuner<'_>> {
+        None
+    }
 
     /// Copies a host tensor to the device.
     fn upload(&self, tensor: &Tensor<Self::Scalar>) -> Result<Self::Tensor>;
@@ -340,6 +355,11 @@ pub trait Backend: Send + Sync {
         recording: &'r mut Self::Recording,
         work: &mut dyn FnMut() -> Result<Vec<Self::Tensor>>,
     ) -> Result<&'r [Self::Tensor]>;
+
+    /// Whether a recording is as fast as it gets: everything about it is decided.
+    fn is_recorded(&self, _recording: &Self::Recording) -> bool {
+        true
+    }
 
     // --- The frozen backbone ---------------------------------------------------------------------------------
 
@@ -392,8 +412,28 @@ pub trait Backend: Send + Sync {
     /// Ends the appending: from here on the cache is only read.
     fn finish_features(&self, cache: &mut Self::FeatureCache) -> Result<()>;
 
-    /// The rows of the given images, in the given order: `[images·rows, C]`.
-    fn gather_rows(&self, cache: &Self::FeatureCache, images: &[u32]) -> Result<Self::Tensor>;
+    /// Whether [`Backend::gather_rows`] can be recorded: the device reads the features itself. It does not where they lie in
+    /// a file, from which the host copies them.
+    fn reads_features(&self, cache: &Self::FeatureCache) -> bool;
+
+    /// The rows of the `images` images of the schedule's present step, in its order: `[images·rows, C]`.
+    fn gather_rows(
+        &self,
+        cache: &Self::FeatureCache,
+        schedule: &Self::Schedule,
+        images: usize,
+    ) -> Result<Self::Tensor>;
+
+    // --- The schedule ----------------------------------------------------------------------------------------
+
+    /// Room for epochs of `images` images, `batch` a step, in the last step what is left.
+    fn schedule(&self, images: usize, batch: usize) -> Result<Self::Schedule>;
+
+    /// Puts the schedule at a step of an epoch, in place: whatever reads it goes on reading the same memory.
+    fn begin_epoch(&self, schedule: &mut Self::Schedule, epoch: &Epoch<'_>) -> Result<()>;
+
+    /// Moves the schedule to the next step, once every operation of the present one has read it.
+    fn end_step(&self, schedule: &mut Self::Schedule) -> Result<()>;
 
     // --- The head --------------------------------------------------------------------------------------------
 
@@ -419,7 +459,7 @@ pub trait Backend: Send + Sync {
 
     /// ε of Eq. 6, `[R, C]`: element `row·C + channel` is σ times normal number `element mod 4` of Philox block
     /// `element / 4`.
-    fn noise(&self, shape: [usize; 2], noise: Noise) -> Result<Self::Tensor>;
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, Self::Schedule>) -> Result<Self::Tensor>;
 
     /// The discriminator behind its first product, in training: `D` of the hidden features of q, `hidden`, and of
     /// q + ε, `hidden + shift`: `[R, C], [R, C] → [2R]`. To both, as one batch, the bias is added; then come BatchNorm1d
@@ -501,8 +541,8 @@ pub trait Backend: Send + Sync {
         totals: &mut Self::Tensor,
     ) -> Result<Self::Tensor>;
 
-    /// One Adam or AdamW step of every parameter, `step` counted from 1 (`torch.optim.Adam`'s update order).
-    fn adam(&self, slots: &mut [AdamSlot<'_, Self::Tensor>], step: u32) -> Result<()>;
+    /// One Adam or AdamW step of every parameter (`torch.optim.Adam`'s update order), the schedule's present one.
+    fn adam(&self, slots: &mut [AdamSlot<'_, Self::Tensor>], schedule: &Self::Schedule) -> Result<()>;
 
     // --- Scores and maps -------------------------------------------------------------------------------------
 
@@ -518,6 +558,9 @@ pub trait Backend: Send + Sync {
 
     /// The same elements under another shape, without a copy.
     fn reshape(&self, tensor: Self::Tensor, shape: &[usize]) -> Self::Tensor;
+
+    /// Sets every element to zero, in place.
+    fn clear(&self, tensor: &mut Self::Tensor) -> Result<()>;
 
     /// A tensor of zeros.
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor> {

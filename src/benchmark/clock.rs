@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 /// Fewer repeats give no figure.
 pub const LEAST_REPEATS: usize = 5;
+/// Fewer runs before the clock counts are not taken unless asked for: a GPU chooses its algorithms in the first run of a
+/// shape, and in the third it begins to replay what it recorded.
+const LEAST_WARMUPS: usize = 3;
 /// More repeats than this are not taken unless asked for.
 const MOST_REPEATS: usize = 1000;
 /// Share of the time that goes to warming up, unless asked otherwise.
@@ -15,7 +18,7 @@ const WARMUP_SHARE: f64 = 0.2;
 /// How often to run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Protocol {
-    /// Runs before the clock counts. Default: as many as fit a fifth of `budget`, at least one.
+    /// Runs before the clock counts. Default: as many as fit a fifth of `budget`, at least [`LEAST_WARMUPS`].
     warmups: Option<usize>,
     /// Runs that count. Default: as many as fit `budget`, at least [`LEAST_REPEATS`].
     repeats: Option<usize>,
@@ -68,13 +71,13 @@ impl Protocol {
         let fitting = |share: f64, least: usize| {
             ((share * self.budget.as_secs_f64() / seconds) as usize).clamp(least, MOST_REPEATS)
         };
-        let warmups = self.warmups.unwrap_or_else(|| fitting(WARMUP_SHARE, 1));
+        let warmups = self.warmups.unwrap_or_else(|| fitting(WARMUP_SHARE, LEAST_WARMUPS));
         (warmups, self.repeats.unwrap_or_else(|| fitting(1.0, LEAST_REPEATS)))
     }
 
     /// Whether one more run is due before the clock counts.
     fn wants_warmup(&self, done: usize, elapsed: Duration) -> bool {
-        let enough = done >= 1 && elapsed >= self.budget.mul_f64(WARMUP_SHARE);
+        let enough = done >= LEAST_WARMUPS && elapsed >= self.budget.mul_f64(WARMUP_SHARE);
         self.warmups.map_or(!enough && done < MOST_REPEATS, |warmups| done < warmups)
     }
 
@@ -91,7 +94,10 @@ impl fmt::Display for Protocol {
         let seconds = self.budget.as_secs_f64();
         match self.warmups {
             Some(warmups) => write!(f, "warm-ups {warmups}")?,
-            None => write!(f, "warm-ups as many as fit {:.1} s (at least 1)", seconds * WARMUP_SHARE)?,
+            None => {
+                let share = seconds * WARMUP_SHARE;
+                write!(f, "warm-ups as many as fit {share:.1} s (at least {LEAST_WARMUPS})")?;
+            }
         }
         match self.repeats {
             Some(repeats) => write!(f, ", repeats {repeats}")?,
@@ -104,7 +110,13 @@ impl fmt::Display for Protocol {
         }
         write!(
             f,
-            "; the clock covers one batch (model), one pass over the files (files) or one epoch (train), and stops when the              answers are in host memory, for which the device must have finished; images/s are all images by all              seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the              repeats",
+            "; the clock covers one batch (model), one pass over the files (files) or one epoch (train), and stops when \
+             the answers are in host memory, for which the device must have finished; on a GPU the rate of scope model is \
+             of batches of which the next is submitted before the last one's answer is fetched, and the latency of single \
+             ones; images/s are all images by all \
+             seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the \
+             repeats; TFLOP/s count two for each multiply–accumulate of the network's definition, of which fast \
+             convolutions do fewer",
             100.0 * CONFIDENCE
         )
     }
@@ -133,12 +145,12 @@ mod tests {
     fn time_decides_within_limits() {
         let second = Duration::from_secs(1);
         let open = protocol(None, None, 10 * second);
-        assert!(open.wants_warmup(0, 99 * second) && open.wants_warmup(50, second));
-        assert!(!open.wants_warmup(1, 2 * second));
+        assert!(open.wants_warmup(2, 99 * second) && open.wants_warmup(50, second));
+        assert!(!open.wants_warmup(3, 2 * second));
         assert!(open.wants_repeat(4, 99 * second) && open.wants_repeat(999, 9 * second));
         assert!(!open.wants_repeat(5, 10 * second) && !open.wants_repeat(1000, second));
         assert_eq!(open.planned(0.5), (4, 20));
-        assert_eq!(open.planned(1e9), (1, 5));
+        assert_eq!(open.planned(1e9), (3, 5));
         assert_eq!(open.planned(1e-9), (1000, 1000));
         assert_eq!(protocol(Some(3), Some(7), second).planned(1.0), (3, 7));
         let none = protocol(Some(0), Some(2000), second);

@@ -82,6 +82,10 @@ pub struct Measurement {
     pub repeats: usize,
     /// The time of each.
     pub seconds: Vec<f64>,
+    /// The time between two answers with two batches on their way, where the device works beside the host: then the rate
+    /// is of these, and the latency of `seconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipelined_seconds: Option<Vec<f64>>,
     /// Images by seconds; in training, images × epochs.
     pub images_per_second: f64,
     /// Lower end of the 95 % interval.
@@ -140,6 +144,7 @@ impl Measurement {
             images_per_second_high: rate.high,
             latency_ms: statistics::latency(&samples.seconds),
             seconds: samples.seconds,
+            pipelined_seconds: None,
             tflops,
             share_of_product_rate: tflops / product.tflops(),
             host_memory_bytes: memory::peak(),
@@ -149,6 +154,26 @@ impl Measurement {
             extraction_seconds: None,
             decode_seconds: None,
             model_seconds: None,
+        }
+    }
+
+    /// The same with the rate of other runs, in which batches overlapped; the latency stays.
+    pub(super) fn with_rate_of(
+        self,
+        samples: Samples,
+        (images, macs): (usize, u64),
+        product: &ProductRate,
+    ) -> Self {
+        let rate = statistics::rate(images as f64, &samples.seconds);
+        let tflops = 2.0 * macs as f64 * rate.value / 1e12;
+        Self {
+            images_per_second: rate.value,
+            images_per_second_low: rate.low,
+            images_per_second_high: rate.high,
+            tflops,
+            share_of_product_rate: tflops / product.tflops(),
+            pipelined_seconds: Some(samples.seconds),
+            ..self
         }
     }
 }

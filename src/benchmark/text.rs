@@ -39,7 +39,7 @@ pub fn render(report: &Report, product: &ProductRate) -> String {
         significant(product.convolution),
         side = product.side,
     );
-    let _ = writeln!(out, "protocol  {}", report.protocol);
+    let _ = writeln!(out, "protocol  {}", report.protocol.replace("; ", ";\n          "));
     for scope in [Scope::Model, Scope::Files, Scope::Train] {
         let results: Vec<&Measurement> = report.results.iter().filter(|r| r.scope == scope).collect();
         if !results.is_empty() {

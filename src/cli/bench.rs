@@ -5,6 +5,7 @@ use super::args::DeviceArgs;
 use super::backbone::{load_detector, resolve_backbone};
 use super::console::{Console, print, print_json};
 use super::device::{self, Device};
+use super::plans::PlansArgs;
 use crate::backbone::FeatureExtractor;
 use crate::backend::{Backend, CachePrecision, FeatureCacheOptions};
 use crate::benchmark::{
@@ -64,7 +65,7 @@ pub(super) struct BenchArgs {
     /// Runs that count, 5 or more. Default: as many as fit --seconds, and at least 5.
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
-    /// Runs before the clock counts. Default: as many as fit a fifth of --seconds, and at least 1.
+    /// Runs before the clock counts. Default: as many as fit a fifth of --seconds, and at least 3.
     #[arg(long, value_name = "N")]
     warmups: Option<usize>,
     /// Time for each figure, where --repeats does not say how often.
@@ -75,6 +76,8 @@ pub(super) struct BenchArgs {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
 }
 
 /// What the clock covers.
@@ -135,6 +138,7 @@ impl Bench<'_> {
         } else {
             None
         };
+        self.settle_plans(backend, &subject, images.as_ref())?;
         let product = ProductRate::measure(backend)?;
         let mut results = Vec::new();
         for scope in [ScopeName::Model, ScopeName::Files, ScopeName::Train] {
@@ -182,6 +186,28 @@ impl Bench<'_> {
             print(&render(&report, &product))?;
         }
         Ok(Outcome::Success)
+    }
+
+    /// Chooses how every batch that will be measured is computed. Trainings are timed as they are: nothing is chosen.
+    fn settle_plans<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        subject: &Subject<B>,
+        images: Option<&Images>,
+    ) -> anyhow::Result<()> {
+        let args = self.args;
+        let mut batches = Vec::new();
+        if args.scope.contains(&ScopeName::Model) {
+            batches.extend(self.batches(ScopeName::Model, subject));
+        }
+        if let (true, Some(images)) = (args.scope.contains(&ScopeName::Files), images) {
+            let count = images.files.len();
+            for batch in self.batches(ScopeName::Files, subject) {
+                batches.extend([batch.min(count), count % batch]);
+            }
+        }
+        let (detector, model) = (&subject.detector, &subject.model);
+        args.plans.settle(backend, detector, model, args.model.as_deref(), &batches, self.console)
     }
 
     /// The model to measure, and its description.

@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 a verdict the user asked to be told that
 //! way, 2 bad usage or input, 3 the environment (no device, no weights).
 
+mod answers;
 mod args;
 mod backbone;
 mod bench;
@@ -13,6 +14,7 @@ mod doctor;
 mod dump;
 mod evaluation;
 mod import;
+mod plans;
 mod predict;
 mod run_folder;
 mod run_report;

@@ -6,6 +6,7 @@ use super::backbone::load_detector;
 use super::console::{Console, print, print_json};
 use super::device::{self, Device};
 use super::evaluation::Evaluation;
+use super::plans::PlansArgs;
 use super::run_folder::{DataSource, RunFolder};
 use super::train::EvaluationArgs;
 use crate::backend::Backend;
@@ -36,6 +37,8 @@ pub(super) struct TestArgs {
     evaluation: EvaluationArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
     /// Exit with 1 if a metric's mean is below a bound, such as i_auroc=0.95; may be given several times.
     #[arg(long, value_name = "METRIC=X")]
     fail_below: Vec<String>,
@@ -118,6 +121,9 @@ fn run_on<B: Backend<Scalar = f32>>(
             ));
         }
         category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+        let (pass, images) = (detector.images_per_pass(), category.test.len());
+        let batches = [pass.min(images), images % pass];
+        args.plans.settle(backend, &detector, &model, Some(path), &batches, console)?;
         let evaluation = Evaluation {
             folder: &folder,
             category,

@@ -1,6 +1,6 @@
 //! From a stream of loaded images to a stream of answers: batches, order, and where the time goes.
 
-use super::{Detection, Detector, ModelError};
+use super::{Detection, Detector, ModelError, Submitted};
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader};
 use std::time::{Duration, Instant};
@@ -27,10 +27,12 @@ pub struct InspectionTimes {
     pub delivering: Duration,
 }
 
-/// Scores images in batches, in their order, while the loader is already at the next ones.
+/// Scores images in batches, in their order, while the loader is already at the next ones. A device that works beside
+/// the host gets the next batch before the last one's answer is fetched.
 ///
 /// A batch is `batch` images; fewer where the loader knows of no more for now: whoever writes one path and waits for its
-/// answer must get it. Unreadable images keep their place in the batch.
+/// answer must get it. Unreadable images keep their place in the batch. An empty batch follows where the loader knows of
+/// no more: a receiver that works beside the detector has then come to the end of the one before.
 ///
 /// # Errors
 /// What the detector or `deliver` fails at ends the inspection.
@@ -43,6 +45,7 @@ pub fn inspect<B: Backend<Scalar = f32>, E: From<ModelError>>(
 ) -> Result<InspectionTimes, E> {
     let mut times = InspectionTimes::default();
     let mut pending: Vec<LoadedImage> = Vec::with_capacity(batch);
+    let mut under_way: Option<UnderWay<B>> = None;
     loop {
         let start = Instant::now();
         let loaded = loader.next();
@@ -54,11 +57,24 @@ pub fn inspect<B: Backend<Scalar = f32>, E: From<ModelError>>(
         }
         if !pending.is_empty() && (ended || pending.len() == batch || loader.is_idle()) {
             let start = Instant::now();
-            let inspected = score(backend, detector, std::mem::take(&mut pending))?;
+            let batch = UnderWay::submit(backend, detector, std::mem::take(&mut pending))?;
             times.model += start.elapsed();
-            let start = Instant::now();
-            deliver(inspected)?;
-            times.delivering += start.elapsed();
+            let last = under_way.replace(batch);
+            let waits = ended || loader.is_idle() || !backend.works_beside_host();
+            for batch in last.into_iter().chain(if waits { under_way.take() } else { None }) {
+                let start = Instant::now();
+                let inspected = batch.collect(backend, detector)?;
+                times.model += start.elapsed();
+                let start = Instant::now();
+                deliver(inspected)?;
+                times.delivering += start.elapsed();
+            }
+            // Nothing more for now: whoever takes the answers says so if that failed, before the next image comes.
+            if loader.is_idle() {
+                let start = Instant::now();
+                deliver(Vec::new())?;
+                times.delivering += start.elapsed();
+            }
         }
         if ended {
             return Ok(times);
@@ -66,18 +82,32 @@ pub fn inspect<B: Backend<Scalar = f32>, E: From<ModelError>>(
     }
 }
 
-fn score<B: Backend<Scalar = f32>>(
-    backend: &B,
-    detector: &Detector<B>,
+/// A batch that was submitted, unreadable images included.
+struct UnderWay<B: Backend> {
     images: Vec<LoadedImage>,
-) -> Result<Vec<Inspected>, ModelError> {
-    let readable = images.iter().filter_map(|loaded| loaded.result.as_ref().ok());
-    let inputs: Vec<_> = readable.map(|sample| &sample.input).collect();
-    let detections = if inputs.is_empty() { Vec::new() } else { detector.detect(backend, &inputs)? };
-    let mut detections = detections.into_iter();
-    let answered = |loaded: LoadedImage| {
-        let detection = loaded.result.is_ok().then(|| detections.next()).flatten();
-        Inspected { loaded, detection }
-    };
-    Ok(images.into_iter().map(answered).collect())
+    /// `None` where no image of the batch could be read.
+    submitted: Option<Submitted<B>>,
+}
+
+impl<B: Backend<Scalar = f32>> UnderWay<B> {
+    fn submit(backend: &B, detector: &Detector<B>, images: Vec<LoadedImage>) -> Result<Self, ModelError> {
+        let readable = images.iter().filter_map(|loaded| loaded.result.as_ref().ok());
+        let inputs: Vec<_> = readable.map(|sample| &sample.input).collect();
+        let submitted =
+            if inputs.is_empty() { None } else { Some(detector.submit_images(backend, &inputs)?) };
+        Ok(Self { images, submitted })
+    }
+
+    fn collect(self, backend: &B, detector: &Detector<B>) -> Result<Vec<Inspected>, ModelError> {
+        let detections = match self.submitted {
+            Some(submitted) => detector.detections(&submitted.collect(backend)?),
+            None => Vec::new(),
+        };
+        let mut detections = detections.into_iter();
+        let answered = |loaded: LoadedImage| {
+            let detection = loaded.result.is_ok().then(|| detections.next()).flatten();
+            Inspected { loaded, detection }
+        };
+        Ok(self.images.into_iter().map(answered).collect())
+    }
 }

@@ -162,6 +162,16 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         Ok(self.passes.submit(backend, pixels, self.shape(pixels), forward)?)
     }
 
+    /// Runs passes of `images` empty images until everything about them is decided: kernels loaded, memory laid out, on a
+    /// GPU the graph captured. Where that takes no passes, such as on the CPU, it does nothing.
+    pub fn prepare(&self, backend: &B, images: usize) -> Result<(), ModelError> {
+        let shape = [images, self.side, self.side];
+        while !self.passes.is_recorded(backend, shape) {
+            self.score(backend, &vec![0; images * self.side * self.side * 3])?;
+        }
+        Ok(())
+    }
+
     /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
     pub fn score(&self, backend: &B, pixels: &[u8]) -> Result<Scores<f32>, ModelError> {
         self.submit(backend, pixels)?.collect(backend)
@@ -214,11 +224,16 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// Scores a batch of preprocessed images, each as large as the network's input.
     pub fn detect(&self, backend: &B, images: &[&RgbImage]) -> Result<Vec<Detection>, ModelError> {
+        Ok(self.detections(&self.submit_images(backend, images)?.collect(backend)?))
+    }
+
+    /// Begins to score a batch of preprocessed images, each as large as the network's input.
+    pub fn submit_images(&self, backend: &B, images: &[&RgbImage]) -> Result<Submitted<B>, ModelError> {
         let mut pixels = Vec::with_capacity(images.len() * self.side * self.side * 3);
         for image in images {
             pixels.extend_from_slice(image.as_raw());
         }
-        Ok(self.detections(&self.score(backend, &pixels)?))
+        self.submit(backend, &pixels)
     }
 
     /// The answers of a batch, one an image.

@@ -59,6 +59,15 @@ impl<B: Backend> Passes<B> {
         let outputs = backend.run_recorded(recording, &mut || Ok(forward(images)?.into()))?;
         Submitted::of(backend, outputs)
     }
+
+    /// Whether the pass of a batch of this shape is recorded, or there is nothing to record.
+    pub(super) fn is_recorded(&self, backend: &B, shape: [usize; 3]) -> bool {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        match recent.iter().find(|pass| pass.shape == shape) {
+            Some(pass) => backend.is_recorded(&pass.recording),
+            None => backend.is_recorded(&B::Recording::default()),
+        }
+    }
 }
 
 impl<B: Backend> Submitted<B> {

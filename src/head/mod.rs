@@ -215,7 +215,7 @@ impl<B: Backend> Head<B> {
         &'a mut self,
         backend: &'a B,
         features: B::Tensor,
-        noise: Noise,
+        noise: Noise<'_, B::Schedule>,
     ) -> Result<(Tape<'a, B>, Variable)> {
         let running = RunningStatistics { mean: &mut self.running_mean, var: &mut self.running_var };
         record(backend, self.config, &self.parameters, running, features, noise)
@@ -263,7 +263,7 @@ fn record<'a, B: Backend>(
     parameters: &'a [Parameter<B::Tensor>],
     running: RunningStatistics<'_, B::Tensor>,
     features: B::Tensor,
-    noise: Noise,
+    noise: Noise<'_, B::Schedule>,
 ) -> Result<(Tape<'a, B>, Variable)> {
     let rows = features.shape()[0];
     assert_eq!(features.shape()[1], config.channels, "features have the head's channels");
@@ -311,8 +311,8 @@ fn record<'a, B: Backend>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::Cpu;
-    use crate::backend::{LOSS_TOTALS, Loss, Margins, TOTAL_LOSS};
+    use crate::backend::cpu::{Cpu, CpuSchedule};
+    use crate::backend::{Epoch, LOSS_TOTALS, Loss, Margins, TOTAL_LOSS};
     use crate::tensor::relative_error;
 
     const ROWS: usize = 12;
@@ -324,8 +324,15 @@ mod tests {
         Tensor::new([ROWS, channels], values)
     }
 
+    /// An epoch's only step, behind three others.
+    fn fourth_step<T: Scalar>(cpu: &Cpu<T>) -> CpuSchedule {
+        let mut schedule = cpu.schedule(1, 1).unwrap();
+        cpu.begin_epoch(&mut schedule, &Epoch { order: &[0], first_step: 3, done: 0 }).unwrap();
+        schedule
+    }
+
     fn loss_of(head: &mut Head<Cpu<f64>>, cpu: &Cpu<f64>, loss: Loss) -> f64 {
-        let noise = Noise { sigma: 0.5, seed: 8, step: 3 };
+        let noise = Noise { sigma: 0.5, seed: 8, schedule: &fourth_step(cpu) };
         let input = cpu.upload(&features(head.config.channels)).unwrap();
         let (tape, scores) = head.record(cpu, input, noise).unwrap();
         let mut totals = cpu.zeros(&[LOSS_TOTALS]).unwrap();
@@ -348,7 +355,7 @@ mod tests {
             ] {
                 let config = HeadConfig { channels: 5, adaptor, adaptor_bias, hidden: 7 };
                 let mut head = Head::initial(&cpu, config, 1).unwrap();
-                let noise = Noise { sigma: 0.5, seed: 8, step: 3 };
+                let noise = Noise { sigma: 0.5, seed: 8, schedule: &fourth_step(&cpu) };
                 let input = cpu.upload(&features(config.channels)).unwrap();
                 let (tape, scores) = head.record(&cpu, input, noise).unwrap();
                 let mut totals = cpu.zeros(&[LOSS_TOTALS]).unwrap();
@@ -388,17 +395,18 @@ mod tests {
     fn f32_training_forward_follows_f64() {
         let config =
             HeadConfig { channels: 33, adaptor: AdaptorKind::Linear, adaptor_bias: false, hidden: 65 };
-        let noise = Noise { sigma: 0.015, seed: 8, step: 3 };
+        let schedule = fourth_step(&Cpu::<f64>::new());
+        let noise = || Noise { sigma: 0.015, seed: 8, schedule: &schedule };
         let double = {
             let cpu = Cpu::<f64>::new();
             let mut head = Head::initial(&cpu, config, 4).unwrap();
-            let (tape, scores) = head.record(&cpu, cpu.upload(&features(33)).unwrap(), noise).unwrap();
+            let (tape, scores) = head.record(&cpu, cpu.upload(&features(33)).unwrap(), noise()).unwrap();
             cpu.download(tape.value(scores)).unwrap()
         };
         let single = {
             let cpu = Cpu::<f32>::new();
             let mut head = Head::initial(&cpu, config, 4).unwrap();
-            let (tape, scores) = head.record(&cpu, cpu.upload(&features(33)).unwrap(), noise).unwrap();
+            let (tape, scores) = head.record(&cpu, cpu.upload(&features(33)).unwrap(), noise()).unwrap();
             cpu.download(tape.value(scores)).unwrap()
         };
         // Sums of 65 terms in f32: a few ulp.

@@ -68,7 +68,14 @@ impl Checkpoint {
                 return Err(broken(path, format!("tensor {name} of shape {shape:?} is missing")));
             }
         }
-        HeadTrainer::resume(backend, plan, self.progress.position, &self.state).map(Some)
+        let position = self.progress.position;
+        let steps = plan.steps_per_epoch();
+        let before =
+            position.epoch.checked_mul(steps).and_then(|done| done.checked_add(position.step_in_epoch));
+        if position.step_in_epoch >= steps || before != Some(position.step) {
+            return Err(broken(path, format!("{position:?} is no place in this training")));
+        }
+        HeadTrainer::resume(backend, plan, position, &self.state).map(Some)
     }
 }
 
@@ -79,4 +86,40 @@ fn broken(path: &Path, reason: impl std::fmt::Display) -> TrainingError {
 /// The checkpoint's file in a model's folder.
 pub fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("checkpoint.safetensors")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::settings::{Preset, Settings};
+
+    /// Seven images in steps of three: an epoch has three steps.
+    #[test]
+    fn a_place_outside_of_the_training_is_refused() {
+        let mut settings = Settings::preset(Preset::Paper).training;
+        (settings.hidden, settings.batch) = (5, 3);
+        let plan = TrainingPlan { settings, channels: 4, seed: 1, images: (0..7).collect() };
+        let cpu = Cpu::<f32>::new();
+        let state = HeadTrainer::new(&cpu, plan.clone()).unwrap().state().unwrap();
+        let continues = |epoch: u32, step_in_epoch: u32, step: u32| {
+            let progress = Progress {
+                fingerprint: String::new(),
+                head: 0,
+                position: Position { epoch, step_in_epoch, step, epoch_seconds: 0.0 },
+                history: vec![Vec::new()],
+                held_out: HeldOut::default(),
+            };
+            let checkpoint = Checkpoint { progress, state: state.clone() };
+            match checkpoint.trainer(&cpu, plan.clone(), Path::new("checkpoint.safetensors")) {
+                Ok(trainer) => trainer.is_some(),
+                Err(TrainingError::Checkpoint { .. }) => false,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert!(continues(0, 0, 0) && continues(0, 2, 2) && continues(4, 1, 13));
+        assert!(
+            !continues(0, 3, 3) && !continues(1, 2, 1) && !continues(4, 1, 14) && !continues(u32::MAX, 0, 3)
+        );
+    }
 }

@@ -14,7 +14,7 @@ pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
 pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Epoch};
 use crate::data::DataError;
 use crate::files::WriteError;
 use crate::head::{FoldedHead, Scorer};
@@ -225,8 +225,13 @@ impl ModelTraining<'_> {
     ) -> Result<(), TrainingError> {
         let folded = FoldedHead::new(self.settings.head(self.channels), tensors)?;
         let scorer = Scorer::new(backend, &folded, self.grid, self.size, self.map_sigma)?;
+        let mut schedule = backend.schedule(fold.held_out.len(), self.settings.batch)?;
+        let epoch = Epoch { order: &fold.held_out, first_step: 0, done: 0 };
+        backend.begin_epoch(&mut schedule, &epoch)?;
         for batch in fold.held_out.chunks(self.settings.batch) {
-            let scores = scorer.score(backend, &backend.gather_rows(cache, batch)?)?;
+            let features = backend.gather_rows(cache, &schedule, batch.len())?;
+            backend.end_step(&mut schedule)?;
+            let scores = scorer.score(backend, &features)?;
             held_out.scores.extend(scores.image.data());
             for map in scores.maps.data().chunks_exact(self.size.0 * self.size.1) {
                 held_out.map_maxima.push(map.iter().copied().fold(f32::NEG_INFINITY, f32::max));

@@ -4,13 +4,12 @@ use crate::backend::{AdamRule, AdamSlot, Backend, DeviceTensor, Result};
 use crate::head::Head;
 use crate::tensor_file::NamedTensors;
 
-/// Moments and step count.
+/// The moments, and how each parameter is updated.
 #[derive(Debug)]
 pub struct Optimizer<B: Backend> {
     first: Vec<B::Tensor>,
     second: Vec<B::Tensor>,
     rules: Vec<AdamRule>,
-    step: u32,
 }
 
 impl<B: Backend> Optimizer<B> {
@@ -20,17 +19,17 @@ impl<B: Backend> Optimizer<B> {
             || head.parameters().iter().map(|p| backend.zeros(p.value.shape())).collect::<Result<_>>();
         let rules =
             head.parameters().iter().map(|p| head.config().rule(p.name, adaptor, discriminator)).collect();
-        Ok(Self { first: zeros()?, second: zeros()?, rules, step: 0 })
+        Ok(Self { first: zeros()?, second: zeros()?, rules })
     }
 
-    /// Steps taken so far.
-    pub fn step_count(&self) -> u32 {
-        self.step
-    }
-
-    /// One step of every parameter. `gradients` are in the order of the head's parameters.
-    pub fn step(&mut self, backend: &B, head: &mut Head<B>, gradients: &[Option<B::Tensor>]) -> Result<()> {
-        self.step += 1;
+    /// The schedule's present step of every parameter. `gradients` are in the order of the head's parameters.
+    pub fn step(
+        &mut self,
+        backend: &B,
+        head: &mut Head<B>,
+        gradients: &[Option<B::Tensor>],
+        schedule: &B::Schedule,
+    ) -> Result<()> {
         let mut slots: Vec<AdamSlot<'_, B::Tensor>> = head
             .parameters_mut()
             .iter_mut()
@@ -47,7 +46,7 @@ impl<B: Backend> Optimizer<B> {
                 rule,
             })
             .collect();
-        backend.adam(&mut slots, self.step)
+        backend.adam(&mut slots, schedule)
     }
 
     /// Copies the moments to the host as `first.NAME` and `second.NAME`.
@@ -61,19 +60,12 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// Takes over the moments that [`Optimizer::save`] wrote.
-    pub fn restore(
-        &mut self,
-        backend: &B,
-        head: &Head<B>,
-        step: u32,
-        from: &NamedTensors<B::Scalar>,
-    ) -> Result<()> {
+    pub fn restore(&mut self, backend: &B, head: &Head<B>, from: &NamedTensors<B::Scalar>) -> Result<()> {
         for (prefix, moments) in [("first", &mut self.first), ("second", &mut self.second)] {
             for (parameter, moment) in head.parameters().iter().zip(moments) {
                 *moment = backend.upload(&from[&format!("{prefix}.{}", parameter.name)])?;
             }
         }
-        self.step = step;
         Ok(())
     }
 }

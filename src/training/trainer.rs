@@ -2,7 +2,9 @@
 
 use super::TrainingError;
 use super::optimizer::Optimizer;
-use crate::backend::{Backend, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS};
+use crate::backend::{
+    self, Backend, Epoch, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
+};
 use crate::head::Head;
 use crate::random::philox::{Philox, Stream};
 use crate::settings::TrainingSettings;
@@ -70,6 +72,7 @@ pub struct HeadTrainer<'b, B: Backend> {
     head: Head<B>,
     optimizer: Optimizer<B>,
     totals: B::Tensor,
+    schedule: B::Schedule,
     position: Position,
 }
 
@@ -87,7 +90,8 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         let optimizer =
             Optimizer::new(backend, &head, plan.settings.adaptor_rule, plan.settings.discriminator_rule)?;
         let totals = backend.zeros(&[LOSS_TOTALS])?;
-        Ok(Self { backend, plan, head, optimizer, totals, position: Position::default() })
+        let schedule = backend.schedule(plan.images.len(), plan.settings.batch)?;
+        Ok(Self { backend, plan, head, optimizer, totals, schedule, position: Position::default() })
     }
 
     /// Continues where [`HeadTrainer::state`] left off.
@@ -99,7 +103,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     ) -> Result<Self, TrainingError> {
         let config = plan.settings.head(plan.channels);
         let mut trainer = Self::from_head(backend, Head::from_tensors(backend, config, state)?, plan)?;
-        trainer.optimizer.restore(backend, &trainer.head, position.step, state)?;
+        trainer.optimizer.restore(backend, &trainer.head, state)?;
         trainer.totals = backend.upload(&state[TOTALS])?;
         trainer.position = position;
         Ok(trainer)
@@ -141,24 +145,40 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
 
     /// Trains to the end, calling `observe` after every step; with the summary when the step ended an epoch.
     ///
-    /// Nothing is read from the device within an epoch: its sums come back once, at its end.
+    /// Nothing is read from the device within an epoch: its sums come back once, at its end. Steps are recorded, those of
+    /// whole batches and the last ones of the epochs each for themselves, unless the host has to copy their features.
     pub fn run(
         &mut self,
         cache: &B::FeatureCache,
         observe: &mut Observer<'_, 'b, B>,
     ) -> Result<(), TrainingError> {
+        let backend = self.backend;
+        let recordable = backend.reads_features(cache);
+        let (mut whole, mut last) = (B::Recording::default(), B::Recording::default());
         while self.position.epoch < self.plan.settings.epochs {
             let order = Philox::new(self.plan.seed, Stream::Shuffle, self.position.epoch)
                 .permutation(self.plan.images.len());
             let order: Vec<u32> = order.into_iter().map(|i| self.plan.images[i as usize]).collect();
-            let done = self.position.step_in_epoch as usize;
+            let Position { step, step_in_epoch, .. } = self.position;
+            let (first_step, done) = (step - step_in_epoch, step_in_epoch as usize);
+            backend.begin_epoch(&mut self.schedule, &Epoch { order: &order, first_step, done })?;
             for batch in order.chunks(self.plan.settings.batch).skip(done) {
                 let start = std::time::Instant::now();
-                self.step(cache, batch)?;
+                let images = batch.len();
+                if recordable {
+                    let recording = if images == self.plan.settings.batch { &mut whole } else { &mut last };
+                    backend.run_recorded(recording, &mut || {
+                        self.step(cache, images)?;
+                        Ok(Vec::new())
+                    })?;
+                } else {
+                    self.step(cache, images)?;
+                }
+                self.position.step += 1;
                 self.position.step_in_epoch += 1;
-                let last = self.position.step_in_epoch == self.plan.steps_per_epoch();
-                let summary = if last { Some(self.finish_epoch(start)?) } else { None };
-                if !last {
+                let ends = self.position.step_in_epoch == self.plan.steps_per_epoch();
+                let summary = if ends { Some(self.finish_epoch(start)?) } else { None };
+                if !ends {
                     self.position.epoch_seconds += start.elapsed().as_secs_f64();
                 }
                 observe(self, summary.as_ref())?;
@@ -167,23 +187,36 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         Ok(())
     }
 
-    /// One optimiser step on the given images of the cache.
-    pub fn step(&mut self, cache: &B::FeatureCache, images: &[u32]) -> Result<(), TrainingError> {
-        let settings = &self.plan.settings;
-        let noise = Noise { sigma: settings.noise_sigma, seed: self.plan.seed, step: self.position.step };
-        let features = self.backend.gather_rows(cache, images)?;
-        let (tape, scores) = self.head.record(self.backend, features, noise)?;
-        let gradient = tape.loss(scores, settings.loss, images.len(), &mut self.totals)?;
-        let gradients = tape.backward(scores, gradient)?;
-        self.optimizer.step(self.backend, &mut self.head, &gradients)?;
+    /// One optimiser step on given images of the cache, outside of any epoch.
+    pub fn step_on(&mut self, cache: &B::FeatureCache, images: &[u32]) -> Result<(), TrainingError> {
+        let mut schedule = self.backend.schedule(images.len(), images.len())?;
+        let epoch = Epoch { order: images, first_step: self.position.step, done: 0 };
+        self.backend.begin_epoch(&mut schedule, &epoch)?;
+        std::mem::swap(&mut self.schedule, &mut schedule);
+        let result = self.step(cache, images.len());
+        std::mem::swap(&mut self.schedule, &mut schedule);
         self.position.step += 1;
-        Ok(())
+        Ok(result?)
+    }
+
+    /// The schedule's present step, of `images` images: the same operations on the same memory every time, and nothing of
+    /// the host's.
+    fn step(&mut self, cache: &B::FeatureCache, images: usize) -> backend::Result<()> {
+        let settings = &self.plan.settings;
+        let (backend, schedule) = (self.backend, &mut self.schedule);
+        let noise = Noise { sigma: settings.noise_sigma, seed: self.plan.seed, schedule };
+        let features = backend.gather_rows(cache, schedule, images)?;
+        let (tape, scores) = self.head.record(backend, features, noise)?;
+        let gradient = tape.loss(scores, settings.loss, images, &mut self.totals)?;
+        let gradients = tape.backward(scores, gradient)?;
+        self.optimizer.step(backend, &mut self.head, &gradients, schedule)?;
+        backend.end_step(schedule)
     }
 
     fn finish_epoch(&mut self, last_step: std::time::Instant) -> Result<EpochSummary, TrainingError> {
         let totals = self.backend.download(&self.totals)?;
         let total = |index: usize| totals.data()[index].to_f64();
-        self.totals = self.backend.zeros(&[LOSS_TOTALS])?;
+        self.backend.clear(&mut self.totals)?;
         let loss = total(TOTAL_LOSS) / self.plan.images.len() as f64;
         let summary = EpochSummary {
             epoch: self.position.epoch + 1,

@@ -7,10 +7,13 @@
 mod bad_images;
 mod bad_usage;
 mod bad_weights;
+mod bench;
 mod bundle;
 mod determinism;
 #[cfg(target_os = "linux")]
 mod full_disk;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg(unix)]
 mod pipes;
 mod plain_folders;

@@ -144,3 +144,58 @@ fn names_need_not_be_utf_8() {
     let piped = Ran::of(command.write_stdin(out.path().join(name).into_os_string().into_vec())).succeeds();
     assert_eq!(piped.lines()[0]["score"], listed[0]["score"]);
 }
+
+/// `-v` says where the time went; whatever bounds here, it is one of three.
+#[test]
+fn the_stages_are_told_on_request() {
+    let world = World::trained();
+    let images = "data/weave/test data/weave/train";
+    assert!(!world.run(&format!("{PREDICT} {images}")).succeeds().stderr.contains("bound by"));
+    let ran = world.run(&format!("{PREDICT} {images} -v")).succeeds();
+    for word in [
+        "decode and preprocess",
+        "waiting for decoding",
+        "model",
+        "answers, pictures and output",
+        "waiting for answers",
+    ] {
+        assert!(ran.stderr.contains(word), "{word} is not in {}", ran.stderr);
+    }
+    let bound = ran.stderr.lines().find_map(|line| line.strip_prefix("bound by ")).unwrap();
+    assert!(["decoding", "the model", "answers, pictures and output"].contains(&bound), "{bound}");
+}
+
+/// Pictures are written beside the model and in parallel; lines keep their order, and `--strict` its place.
+#[test]
+fn order_is_kept_while_pictures_are_written() {
+    let world = World::trained();
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..30).map(|number| format!("{number:02}.png")).collect();
+    for (number, name) in (0..).zip(&names) {
+        save(&good(number), &folder.path().join(name));
+    }
+    std::fs::write(folder.path().join("17.png"), "no image").unwrap();
+    let path = folder.path().display();
+    let command = format!("{PREDICT} {path} --flat --batch 4 --overlays {path}/o --maps {path}/m");
+    let lines = world.run(&command).succeeds().lines();
+    let expected: Vec<String> = names.iter().map(|name| format!("{path}/{name}")).collect();
+    assert_eq!(column(&lines, "path"), expected);
+    assert_eq!(lines.iter().filter(|line| line["overlay"].is_string()).count(), 29);
+    let strict = world.run(&format!("{command} --strict")).exits(2);
+    assert_eq!(column(&strict.lines(), "path"), expected[..17]);
+    assert!(strict.stderr.contains("17.png"), "{}", strict.stderr);
+}
+
+/// On the CPU nothing is timed, whatever `--plans` says, and no table appears.
+#[test]
+fn plans_are_a_matter_of_the_gpu() {
+    let world = World::trained();
+    let predict = format!("{PREDICT} --device cpu data/weave/test/blot");
+    let plain = world.run(&predict).succeeds();
+    for plans in ["off", "absent.json"] {
+        let ran = world.run(&format!("{predict} --plans {plans} -v")).succeeds();
+        assert_eq!(ran.stdout, plain.stdout);
+        assert!(ran.stderr.contains("--plans does nothing here"), "{}", ran.stderr);
+    }
+    assert!(!world.path("run/weave/model.plans.json").exists());
+}

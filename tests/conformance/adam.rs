@@ -1,6 +1,6 @@
 //! `adam`: Adam and AdamW, several parameters a call.
 
-use simplenet::backend::{AdamRule, AdamSlot, Backend};
+use simplenet::backend::{AdamRule, AdamSlot, Backend, Epoch};
 use simplenet::tensor::{Scalar, Tensor};
 
 use crate::draws::Draws;
@@ -62,13 +62,17 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
             state.push(device.zeros(parameter.shape())?);
             state.push(device.zeros(parameter.shape())?);
         }
-        for (step, gradients) in (1..).zip(&device_gradients) {
+        let order: Vec<u32> = (0..STEPS as u32).collect();
+        let mut schedule = device.schedule(STEPS, 1)?;
+        device.begin_epoch(&mut schedule, &Epoch { order: &order, first_step: 0, done: 0 })?;
+        for gradients in &device_gradients {
             let mut step_slots: Vec<AdamSlot<'_, B::Tensor>> = Vec::new();
             for ((state, gradient), (_, rule)) in state.chunks_exact_mut(3).zip(gradients).zip(&slots) {
                 let [parameter, first_moment, second_moment] = state else { panic!("three tensors a slot") };
                 step_slots.push(AdamSlot { parameter, gradient, first_moment, second_moment, rule: *rule });
             }
-            device.adam(&mut step_slots, step)?;
+            device.adam(&mut step_slots, &schedule)?;
+            device.end_step(&mut schedule)?;
         }
         Ok(state)
     });

@@ -82,6 +82,12 @@ pub(crate) enum Fault {
     NoBiasCorrection,
     /// `adam` updates only the first parameter.
     FirstParameterOnly,
+    /// `end_step` stays where it is.
+    SameStepForEver,
+    /// `begin_epoch` starts at the beginning, whatever is done.
+    ResumedAtTheStart,
+    /// `begin_epoch` keeps the first order it was given.
+    FirstOrderForEver,
     /// `anomaly_map` gives the maximum of the smoothed map.
     MaximumOfTheMap,
     /// `anomaly_map` gives every image the first one's map.
@@ -93,7 +99,7 @@ pub(crate) enum Fault {
 type Check = fn(&Subject<Faulty>);
 
 /// Every operation's check, and what it must find.
-const EXPECTATIONS: [(Check, &[Fault]); 16] = {
+const EXPECTATIONS: [(Check, &[Fault]); 17] = {
     use Fault::*;
     [
         (crate::normalize::check, &[SwappedColours, NotReproducible]),
@@ -123,6 +129,7 @@ const EXPECTATIONS: [(Check, &[Fault]); 16] = {
         (crate::resize_add_score::check, &[DeeperLevelsForgotten]),
         (crate::loss::check, &[TotalsOverwritten, TotalsUnweighted, CrossEntropyOfTwoMeans]),
         (crate::adam::check, &[NeverDecoupled, AlwaysDecoupled, NoBiasCorrection, FirstParameterOnly]),
+        (crate::schedule::check, &[SameStepForEver, ResumedAtTheStart, FirstOrderForEver]),
         (crate::anomaly_map::check, &[MaximumOfTheMap, FirstMapOnly]),
     ]
 };

@@ -1,12 +1,15 @@
 //! The CPU in `f64` with one fault: every operation is the CPU's own, but for what the fault names.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use simplenet::backend::cpu::{Cpu, CpuConvolution, CpuFeatureCache, CpuImages, CpuRecording, CpuTensor};
+use simplenet::backend::cpu::{
+    Cpu, CpuConvolution, CpuFeatureCache, CpuImages, CpuRecording, CpuSchedule, CpuTensor,
+};
 use simplenet::backend::{
     AdamSlot, Aggregation, AggregationMode, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
-    CachePrecision, ConvolutionWeights, DeviceTensor, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise, Result,
-    RunningStatistics,
+    CachePrecision, ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise,
+    Result, RunningStatistics,
 };
 use simplenet::tensor::Tensor;
 
@@ -21,6 +24,7 @@ pub(crate) struct Faulty {
     cpu: Cpu<f64>,
     fault: Fault,
     calls: AtomicU32,
+    first_order: OnceLock<Vec<u32>>,
 }
 
 /// A convolution, and the padding that the fault took from it.
@@ -32,11 +36,18 @@ pub(crate) struct FaultyConvolution {
 
 impl Faulty {
     pub(crate) fn new(cpu: Cpu<f64>, fault: Fault) -> Self {
-        Self { cpu, fault, calls: AtomicU32::new(0) }
+        Self { cpu, fault, calls: AtomicU32::new(0), first_order: OnceLock::new() }
     }
 
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
+    }
+
+    /// An epoch of one step, with these images, behind `step` others.
+    fn only_step(&self, images: &[u32], step: u32) -> Result<CpuSchedule> {
+        let mut schedule = self.cpu.schedule(images.len(), images.len())?;
+        self.cpu.begin_epoch(&mut schedule, &Epoch { order: images, first_step: step, done: 0 })?;
+        Ok(schedule)
     }
 
     /// The tensor with other elements.
@@ -63,6 +74,7 @@ impl Backend for Faulty {
     type Tensor = T;
     type Convolution = FaultyConvolution;
     type FeatureCache = CpuFeatureCache;
+    type Schedule = CpuSchedule;
     type Images = CpuImages;
     type Results = Vec<Tensor<f64>>;
     type Recording = CpuRecording<f64>;
@@ -223,12 +235,37 @@ impl Backend for Faulty {
         self.cpu.finish_features(cache)
     }
 
-    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<T> {
-        let mut images = images.to_vec();
-        if self.has(Fault::SortedImages) {
-            images.sort_unstable();
+    fn schedule(&self, images: usize, batch: usize) -> Result<CpuSchedule> {
+        self.cpu.schedule(images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CpuSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        let first = self.first_order.get_or_init(|| epoch.order.to_vec());
+        let (mut order, mut done) = (epoch.order, epoch.done);
+        if self.has(Fault::FirstOrderForEver) && first.len() == order.len() {
+            order = first;
         }
-        self.cpu.gather_rows(cache, &images)
+        if self.has(Fault::ResumedAtTheStart) {
+            done = 0;
+        }
+        self.cpu.begin_epoch(schedule, &Epoch { order, done, ..*epoch })
+    }
+
+    fn end_step(&self, schedule: &mut CpuSchedule) -> Result<()> {
+        if self.has(Fault::SameStepForEver) { Ok(()) } else { self.cpu.end_step(schedule) }
+    }
+
+    fn reads_features(&self, cache: &CpuFeatureCache) -> bool {
+        self.cpu.reads_features(cache)
+    }
+
+    fn gather_rows(&self, cache: &CpuFeatureCache, schedule: &CpuSchedule, images: usize) -> Result<T> {
+        if !self.has(Fault::SortedImages) {
+            return self.cpu.gather_rows(cache, schedule, images);
+        }
+        let mut sorted = schedule.images(images).to_vec();
+        sorted.sort_unstable();
+        self.cpu.gather_rows(cache, &self.only_step(&sorted, 0)?, images)
     }
 
     fn linear(&self, input: &T, weight: &T, bias: Option<&T>) -> Result<T> {
@@ -259,9 +296,11 @@ impl Backend for Faulty {
         self.cpu.add(sum, term)
     }
 
-    fn noise(&self, [rows, channels]: [usize; 2], mut noise: Noise) -> Result<T> {
+    fn noise(&self, [rows, channels]: [usize; 2], noise: Noise<'_, CpuSchedule>) -> Result<T> {
+        let first_step = self.only_step(&[0], 0)?;
+        let mut noise = Noise { ..noise };
         if self.has(Fault::SameNoiseEveryStep) {
-            noise.step = 0;
+            noise.schedule = &first_step;
         }
         if self.has(Fault::ShortSeed) {
             noise.seed &= 0xFFFF_FFFF;
@@ -399,10 +438,9 @@ impl Backend for Faulty {
         if summed { self.scaled(&gradient, 2.0) } else { Ok(gradient) }
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, T>], mut step: u32) -> Result<()> {
-        if self.has(Fault::NoBiasCorrection) {
-            step = u32::MAX;
-        }
+    fn adam(&self, slots: &mut [AdamSlot<'_, T>], schedule: &CpuSchedule) -> Result<()> {
+        let late_step = self.only_step(&[0], u32::MAX)?;
+        let schedule = if self.has(Fault::NoBiasCorrection) { &late_step } else { schedule };
         for slot in slots.iter_mut() {
             match self.fault {
                 Fault::NeverDecoupled => slot.rule.decoupled = false,
@@ -411,7 +449,7 @@ impl Backend for Faulty {
             }
         }
         let updated = if self.has(Fault::FirstParameterOnly) { 1 } else { slots.len() };
-        self.cpu.adam(&mut slots[..updated], step)
+        self.cpu.adam(&mut slots[..updated], schedule)
     }
 
     fn anomaly_map(&self, scores: &T, rows: &T, columns: &T) -> Result<(T, T)> {
@@ -433,5 +471,9 @@ impl Backend for Faulty {
 
     fn reshape(&self, tensor: T, shape: &[usize]) -> T {
         self.cpu.reshape(tensor, shape)
+    }
+
+    fn clear(&self, tensor: &mut T) -> Result<()> {
+        self.cpu.clear(tensor)
     }
 }

@@ -1,7 +1,7 @@
-//! `gather_rows`: images of the feature cache, in any order.
+//! `gather_rows`: images of the feature cache, step by step in any order.
 
 use simplenet::backend::cpu::Cpu;
-use simplenet::backend::{Backend, BackendError, CachePrecision, FeatureCacheOptions};
+use simplenet::backend::{Backend, BackendError, CachePrecision, Epoch, FeatureCacheOptions};
 use simplenet::tensor::Tensor;
 
 use crate::draws::Draws;
@@ -60,18 +60,41 @@ fn case<B: Backend>(
             "{images:?} of [6, {h}, {w}, {channels}] {:?}, limit {}",
             options.precision, options.limit_bytes
         );
-        let out = subject.run(&case, |device| Ok(vec![device.gather_rows(&cache, images)?]));
-        let mut data = Vec::new();
-        for &image in images {
-            let rows = &features.data()[image as usize * rows * channels..][..rows * channels];
-            data.extend(rows.iter().map(|&value| match options.precision {
-                CachePrecision::F32 => value,
-                CachePrecision::F16 => half(value),
-            }));
+        // All in one step, and in steps of two of which the last may have one image.
+        let out = subject.run(&case, |device| {
+            let mut batches = Vec::new();
+            for batch in [images.len(), 2] {
+                let mut schedule = device.schedule(images.len(), batch)?;
+                device.begin_epoch(&mut schedule, &Epoch { order: images, first_step: 7, done: 0 })?;
+                for step in images.chunks(batch) {
+                    batches.push(device.gather_rows(&cache, &schedule, step.len())?);
+                    device.end_step(&mut schedule)?;
+                }
+            }
+            Ok(batches)
+        });
+        let steps = std::iter::once(images).chain(images.chunks(2));
+        assert_eq!(out.len(), steps.clone().count());
+        for (step, out) in steps.zip(&out) {
+            let case = format!("{step:?} in {case}");
+            subject.compare_exactly(&case, out, &rows_of(step, &features, options.precision));
         }
-        // Rounded once, by a rule: nothing is left to tolerate.
-        subject.compare_exactly(&case, &out[0], &Tensor::new([images.len() * rows, channels], data));
     }
+}
+
+/// The rows of the given images, rounded once, by a rule: nothing is left to tolerate.
+fn rows_of(images: &[u32], features: &Tensor<f64>, precision: CachePrecision) -> Tensor<f64> {
+    let &[_, h, w, channels] = features.shape() else { panic!("[N, H, W, C]") };
+    let rows = h * w;
+    let mut data = Vec::new();
+    for &image in images {
+        let rows = &features.data()[image as usize * rows * channels..][..rows * channels];
+        data.extend(rows.iter().map(|&value| match precision {
+            CachePrecision::F32 => value,
+            CachePrecision::F16 => half(value),
+        }));
+    }
+    Tensor::new([images.len() * rows, channels], data)
 }
 
 #[test]

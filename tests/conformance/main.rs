@@ -33,6 +33,7 @@ mod normalize;
 mod reference;
 mod resize_add_score;
 mod sanitizers;
+mod schedule;
 mod score;
 mod subject;
 mod wrong;
@@ -49,7 +50,7 @@ macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
         conformance!($backend, $device, $unit,
             [normalize conv2d max_pool2d aggregate gather_rows linear add noise batch_norm batch_norm_score leaky_relu
-            score resize_add_score loss adam anomaly_map]);
+            score resize_add_score loss adam schedule anomaly_map]);
     };
     ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
         mod $backend {

@@ -87,7 +87,7 @@ mutants! {
     conv2d_epilogue_never_begins_another_row: "conv2d.cu",
         "if (++column == columns) column = 0;" => "++column;", PlainProducts("conv2d");
     gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",
-        "images.index[blockIdx.y]" => "images.index[blockIdx.x]", Test("gather_rows");
+        "* batch + blockIdx.y]" => "* batch + blockIdx.x]", Test("gather_rows");
     max_pool2d_begins_one_pixel_late: "max_pool2d.cu",
         "max(2 * out_x + i % 3, 1u) - 1" => "2 * out_x + i % 3", Test("max_pool2d");
     normalize_begins_every_packet_with_red: "normalize.cu",
@@ -100,6 +100,8 @@ mutants! {
     // Wrong arithmetic.
     adam_forgets_a_bias_correction: "adam.cu",
         "sqrtf(v.value[i]) * inverse_correction_2" => "sqrtf(v.value[i])", Test("adam");
+    adam_corrects_as_in_the_first_step: "adam.cu",
+        "/ corrections_1[cursor[0]]" => "/ corrections_1[0]", Test("adam");
     batch_norm_score_subtracts_the_input_from_the_mean: "batch_norm_score.cu",
         "fmaf(-deviation, product, part)" => "fmaf(deviation, product, part)", Test("batch_norm_score");
     batch_norm_score_trusts_the_rounded_mean: "batch_norm_score.cu",
@@ -110,12 +112,17 @@ mutants! {
         "x > 0.0f ? 1.0f : slope" => "x >= 0.0f ? 1.0f : slope", Test("leaky_relu");
     loss_counts_what_lies_on_the_margin: "loss.cu",
         "directed > margin" => "directed >= margin", Test("loss");
+    noise_counts_the_steps_of_the_epoch: "noise.cu",
+        "cursor[1], NOISE_STREAM" => "cursor[0], NOISE_STREAM", Test("noise");
     noise_runs_nine_rounds: "noise.cu",
         "round < 10" => "round < 9", Test("noise");
     noise_draws_from_another_stream: "noise.cu",
         "NOISE_STREAM = 0" => "NOISE_STREAM = 1", Test("noise");
     max_pool2d_drops_what_is_no_number: "max_pool2d.cu",
         "a >= b || a != a ? a : b" => "a >= b ? a : b", Test("max_pool2d");
+
+    schedule_forgets_the_steps_of_the_training: "schedule.cu",
+        "++cursor[1];" => "", Test("schedule");
 
     // Missing barriers and steps of a reduction.
     anomaly_map_reads_lines_too_early: "anomaly_map.cu",

@@ -2,10 +2,12 @@
 
 use std::f64::consts::PI;
 
-use simplenet::backend::{Backend, Noise};
+use simplenet::backend::{Backend, Epoch, Noise};
 
 use crate::reference::matrix;
 use crate::subject::Subject;
+
+const SIGMA: f64 = 0.015;
 
 /// Philox4x32-10 from its paper (Salmon et al. 2011, fig. 2 and table 2).
 fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
@@ -25,10 +27,10 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 
 /// The standard normal of one element: key = seed, counter = (element/4 low, high, step, stream 0); Box–Muller gives
 /// (cos, sin) of the first pair of words, then of the second.
-fn normal(element: u64, noise: Noise) -> f64 {
+pub(crate) fn normal(element: u64, seed: u64, step: u32) -> f64 {
     let block = element / 4;
-    let counter = [block as u32, (block >> 32) as u32, noise.step, 0];
-    let words = philox(counter, [noise.seed as u32, (noise.seed >> 32) as u32]);
+    let counter = [block as u32, (block >> 32) as u32, step, 0];
+    let words = philox(counter, [seed as u32, (seed >> 32) as u32]);
     let uniform = words.map(|word| (f64::from(word) + 0.5) / 2f64.powi(32));
     let pair = (element % 4) as usize / 2 * 2;
     let (radius, angle) = ((-2.0 * uniform[pair].ln()).sqrt(), 2.0 * PI * uniform[pair + 1]);
@@ -47,14 +49,30 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
     // The last two are split between threads.
     for (rows, channels) in [(1, 1), (5, 7), (3, 33), (13, 20), (35, 64), (131, 127), (300, 173)] {
         for (seed, step) in [(0, 0), (7, 1), (0x0123_4567_89AB_CDEF, 4_000_000_000)] {
-            let noise = Noise { sigma: 0.015, seed, step };
-            let case = format!("{noise:?} in [{rows}, {channels}]");
-            let out = subject.run(&case, |device| Ok(vec![device.noise([rows, channels], noise)?]));
-            let reference = matrix(rows, channels, |row, channel| {
-                noise.sigma * normal((row * channels + channel) as u64, noise)
-            });
-            // A few roundings each in the logarithm, the root, the angle, its cosine and the product with σ.
-            subject.compare(&case, &out[0], &reference, subject.rounding(6));
+            case(subject, [rows, channels], seed, step);
         }
+    }
+}
+
+/// Two steps in a row, as the schedule counts them.
+fn case<B: Backend>(subject: &Subject<B>, shape: [usize; 2], seed: u64, first_step: u32) {
+    let [rows, channels] = shape;
+    let case = format!("seed {seed}, step {first_step} in [{rows}, {channels}]");
+    let out = subject.run(&case, |device| {
+        let mut schedule = device.schedule(2, 1)?;
+        device.begin_epoch(&mut schedule, &Epoch { order: &[0, 0], first_step, done: 0 })?;
+        let mut steps = Vec::new();
+        for _ in 0..2 {
+            steps.push(device.noise(shape, Noise { sigma: SIGMA, seed, schedule: &schedule })?);
+            device.end_step(&mut schedule)?;
+        }
+        Ok(steps)
+    });
+    for (step, out) in (first_step..).zip(&out) {
+        let reference = matrix(rows, channels, |row, channel| {
+            SIGMA * normal((row * channels + channel) as u64, seed, step)
+        });
+        // A few roundings each in the logarithm, the root, the angle, its cosine and the product with σ.
+        subject.compare(&case, out, &reference, subject.rounding(6));
     }
 }

@@ -14,24 +14,29 @@ use crate::draws::{normals, pixels};
 /// Set in a child process: its scenarios are tests that pass at once elsewhere.
 const CHILD: &str = "SIMPLENET_TEST_SCENARIO";
 
-fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
 /// Runs one of the scenarios below on another machine; `None` where there is no simulator.
 fn play(scenario: &str, machine: &[(&str, &str)]) -> Option<Output> {
-    let mut command = simulator()?.child(&format!("failures::{scenario}"));
+    play_test(&format!("failures::{scenario}"), machine)
+}
+
+/// Runs one test of this program on another machine.
+pub(crate) fn play_test(test: &str, machine: &[(&str, &str)]) -> Option<Output> {
+    let mut command = simulator()?.child(test);
     let output = command.env(CHILD, "1").envs(machine.iter().copied()).output().unwrap();
     println!("{}", text(&output));
     Some(output)
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Asserts that the child came to its end, and that it was there at all.
-fn succeeds(output: &Output) {
+pub(crate) fn succeeds(output: &Output) {
     assert!(output.status.success(), "{}", text(output));
     assert!(text(output).contains("1 passed"), "nothing ran: {}", text(output));
 }

@@ -1,7 +1,7 @@
 //! Where features are kept: on the device, in host memory, in a file, and what is said when half cannot hold one.
 
-use simplenet::backend::cuda::{Cuda, CudaOptions, Precision};
-use simplenet::backend::{Backend, BackendError, CachePrecision, FeatureCacheOptions};
+use simplenet::backend::cuda::{Cuda, CudaFeatureCache, CudaOptions, CudaTensor, Precision};
+use simplenet::backend::{Backend, BackendError, CachePrecision, Epoch, FeatureCacheOptions};
 use simplenet::tensor::Tensor;
 
 use crate::draws::normals;
@@ -9,6 +9,13 @@ use crate::draws::normals;
 /// 7 images of 3×5 positions, of a channel count that no packet divides.
 const SHAPE: [usize; 4] = [7, 3, 5, 13];
 const BYTES: usize = 7 * 3 * 5 * 13 * 4;
+
+/// The rows of given images, in one step.
+fn gather(cuda: &Cuda, cache: &CudaFeatureCache, images: &[u32]) -> CudaTensor {
+    let mut schedule = cuda.schedule(images.len(), images.len()).unwrap();
+    cuda.begin_epoch(&mut schedule, &Epoch { order: images, first_step: 0, done: 0 }).unwrap();
+    cuda.gather_rows(cache, &schedule, images.len()).unwrap()
+}
 
 /// Every place holds the same features, whatever it is.
 pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
@@ -33,7 +40,7 @@ pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
         assert_eq!(cache.place(), place);
         cuda.append_features(&mut cache, &cuda.upload(&features).unwrap()).unwrap();
         cuda.finish_features(&mut cache).unwrap();
-        let rows = cuda.gather_rows(&cache, &[6, 0, 2, 2]).unwrap();
+        let rows = gather(&cuda, &cache, &[6, 0, 2, 2]);
         // The cache goes before the kernel that reads it may have run.
         drop(cache);
         gathered.push(cuda.download(&rows).unwrap());
@@ -49,7 +56,7 @@ pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
     }
 }
 
-/// More images than one launch takes.
+/// Many images, most of them more than once.
 pub(crate) fn check_many_images(cuda: &Cuda) {
     let features = normals(2, &[9, 1, 1, 6], 0.0, 1.0);
     let options = FeatureCacheOptions {
@@ -61,7 +68,7 @@ pub(crate) fn check_many_images(cuda: &Cuda) {
     cuda.append_features(&mut cache, &cuda.upload(&features).unwrap()).unwrap();
     cuda.finish_features(&mut cache).unwrap();
     let images: Vec<u32> = (0..150).map(|i| i * 7 % 9).collect();
-    let rows = cuda.download(&cuda.gather_rows(&cache, &images).unwrap()).unwrap();
+    let rows = cuda.download(&gather(cuda, &cache, &images)).unwrap();
     for (row, &image) in rows.data().chunks_exact(6).zip(&images) {
         assert_eq!(row, &features.data()[image as usize * 6..][..6]);
     }

@@ -15,6 +15,7 @@ mod feature_cache;
 mod half;
 mod images;
 mod networks;
+mod plans;
 mod program;
 mod ranking;
 mod recording;
@@ -50,7 +51,9 @@ on_both!(simulated_batches, gpu_batches, REVERSE, F32, networks::check_batches);
 on_both!(simulated_networks_repeat, gpu_networks_repeat, SHUFFLED, F16, networks::check_repeatability);
 on_both!(simulated_training_f32, gpu_training_f32, FORWARD, F32, |cuda| training::check(cuda, F32));
 on_both!(simulated_training_tf32, gpu_training_tf32, REVERSE, Tf32, |cuda| training::check(cuda, Tf32));
+on_both!(simulated_training_f16, gpu_training_f16, SHUFFLED, F16, |cuda| training::check(cuda, F16));
 on_both!(simulated_trainings_repeat, gpu_trainings_repeat, SHUFFLED, F32, training::check_repeatability);
+on_both!(simulated_training_resumes, gpu_training_resumes, REVERSE, F32, training::check_resumption);
 on_both!(simulated_many_images, gpu_many_images, REVERSE, F32, feature_cache::check_many_images);
 on_both!(simulated_feature_overflow, gpu_feature_overflow, SHUFFLED, F32, feature_cache::check_overflow);
 on_both!(simulated_half_kernels, gpu_half_kernels, FORWARD, F16, half::check);
@@ -104,8 +107,12 @@ fn gpu_feature_places() {
 fn simulated_training_does_not_wait_for_the_device() {
     const OWN: usize = 3;
     let Some(simulator) = simulator() else { return };
-    let cuda = simulated(OWN, Precision::F32).unwrap();
-    training::check_waiting(&cuda, || simulator.counters(OWN).synchronisations);
+    let options = CudaOptions::new(OWN, Precision::F32);
+    let ordinary = poisoned(CudaOptions { records: false, ..options });
+    training::check_waiting(&ordinary, || simulator.counters(OWN));
+    // One device after the other, or they would count each other's work.
+    drop(ordinary);
+    training::check_counts(&poisoned(options), || simulator.counters(OWN));
 }
 
 /// Device 4 is this test's own, as above; device 0 runs threads in another order and must give the same bits.
@@ -122,6 +129,42 @@ fn simulated_recording_is_one_launch() {
 fn with_and_without(ordinal: usize, precision: Precision) -> (Cuda, Cuda) {
     let options = CudaOptions::new(ordinal, precision);
     (poisoned(options), poisoned(CudaOptions { records: false, ..options }))
+}
+
+#[test]
+fn simulated_training_places() {
+    if simulator().is_some() {
+        training::check_places(poisoned, FORWARD);
+    }
+}
+
+#[test]
+fn gpu_training_places() {
+    if real(F32).is_some() {
+        training::check_places(poisoned, 0);
+    }
+}
+
+#[test]
+fn simulated_recorded_training() {
+    for (ordinal, precision) in [(FORWARD, F32), (REVERSE, Tf32), (SHUFFLED, F16)] {
+        if simulator().is_some() {
+            let (cuda, ordinary) = with_and_without(ordinal, precision);
+            training::check_recording(&cuda, &ordinary);
+            training::check_replays(&cuda, &ordinary);
+        }
+    }
+}
+
+#[test]
+fn gpu_recorded_training() {
+    for precision in [F32, Tf32, F16] {
+        if real(precision).is_some() {
+            let (cuda, ordinary) = with_and_without(0, precision);
+            training::check_recording(&cuda, &ordinary);
+            training::check_replays(&cuda, &ordinary);
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use simplenet::tensor::{Tensor, relative_error};
 use crate::draws::pixels;
 
 /// Side of the images: small enough for a simulated device, large enough that every level has neighbours.
-const SIDE: usize = 64;
+pub(crate) const SIDE: usize = 64;
 const IMAGES: usize = 2;
 
 /// The error of features that each arithmetic may have against exact f32, as the program promises it.
@@ -23,14 +23,14 @@ pub(crate) fn bound(precision: Precision) -> f64 {
     }
 }
 
-fn networks() -> [(Architecture, StateDict); 2] {
+pub(crate) fn networks() -> [(Architecture, StateDict); 2] {
     [
         (Architecture::Resnet18Slim, StateDict::embedded().unwrap()),
         (Architecture::WideResnet50_2, StateDict::synthetic(Architecture::WideResnet50_2, 0)),
     ]
 }
 
-fn features<B: Backend<Scalar = f32>>(
+pub(crate) fn features<B: Backend<Scalar = f32>>(
     backend: &B,
     (architecture, weights): &(Architecture, StateDict),
     mode: AggregationMode,

@@ -11,15 +11,15 @@ use crate::device::{real, simulator};
 use simplenet::backend::cuda::Precision;
 
 /// Where the driver and cuBLASLt are, if not where the system has them.
-type Libraries = Option<PathBuf>;
+pub(crate) type Libraries = Option<PathBuf>;
 
 /// Settings under which an epoch takes milliseconds, also where a GPU is simulated.
-const SETTINGS: &str = "--data data --backbone resnet18_slim --size 64 --hidden 32 --epochs 40";
+pub(crate) const SETTINGS: &str = "--data data --backbone resnet18_slim --size 64 --hidden 32 --epochs 40";
 
 /// What the tests train on and look at: a piece of the demo set.
 const IMAGES: [(&str, usize); 3] = [("train/good", 8), ("test/good", 3), ("test/cut", 3)];
 
-fn simulated() -> Option<Libraries> {
+pub(crate) fn simulated() -> Option<Libraries> {
     Some(Some(simulator()?.folder().to_owned()))
 }
 
@@ -47,8 +47,18 @@ fn gpu_training_that_is_killed() {
     gpu().iter().for_each(check_resumption);
 }
 
+#[test]
+fn simulated_benchmark_by_the_program() {
+    simulated().iter().for_each(check_benchmark);
+}
+
+#[test]
+fn gpu_benchmark_by_the_program() {
+    gpu().iter().for_each(check_benchmark);
+}
+
 /// A folder with the images, in which the program runs.
-fn world() -> tempfile::TempDir {
+pub(crate) fn world() -> tempfile::TempDir {
     let world = tempfile::tempdir().unwrap();
     let demo_set = tempfile::tempdir().unwrap();
     demo::write(demo_set.path()).unwrap();
@@ -71,7 +81,7 @@ fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_simplenet").into(), PathBuf::from)
 }
 
-fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
+pub(crate) fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
     let mut command = Command::new(program());
     command.args(arguments.split_whitespace()).current_dir(world);
     command
@@ -83,7 +93,7 @@ fn simplenet(world: &Path, libraries: &Libraries, arguments: &str) -> Command {
     command
 }
 
-fn succeeds(mut command: Command) -> Output {
+pub(crate) fn succeeds(mut command: Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
     output
@@ -123,6 +133,28 @@ fn check_training(libraries: &Libraries) {
         // Scores of order one; rounding leaves a few 1e-6 of it.
         assert!((device - cpu).abs() <= 1e-4, "{image}: {device} on the device, {cpu} on the CPU");
     }
+}
+
+/// Every scope is measured on the device, in half precision too, and the device's memory is told.
+fn check_benchmark(libraries: &Libraries) {
+    let world = tempfile::tempdir().unwrap();
+    let command = "bench --device cuda --precision f16 --backbone resnet18_slim --weights embedded --size 32 --images 3 \
+                   --scope model,files,train --batch 2 --warmups 1 --repeats 5 --stages --json";
+    let output = succeeds(simplenet(world.path(), libraries, command));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let device = report["device"].as_str().unwrap();
+    assert!(device.starts_with("cuda:0 ") && device.ends_with(", f16"), "{device}");
+    let results = report["results"].as_array().unwrap();
+    let scopes: Vec<&str> = results.iter().map(|result| result["scope"].as_str().unwrap()).collect();
+    assert_eq!(scopes, ["model", "files", "train"]);
+    for result in results {
+        assert_eq!((&result["precision"], &result["repeats"]), (&Value::from("f16"), &Value::from(5)));
+        // The weights alone take more than a megabyte of the device.
+        assert!(result["device_memory_bytes"].as_u64().unwrap() > 1 << 20, "{result}");
+        assert!(result["images_per_second"].as_f64().unwrap() > 0.0);
+    }
+    let stages = results[0]["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 7);
 }
 
 /// A run that was killed twice ends with the bytes of one that was not.

@@ -2,12 +2,13 @@
 
 use cudarc::cublaslt::result::{self as lt, CublasError};
 use cudarc::cublaslt::sys::{
-    cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtHandle_t, cublasLtMatmulAlgo_t,
-    cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as OperationAttribute,
-    cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute, cublasLtMatrixLayout_t,
-    cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cudaDataType_t as Type,
+    self, cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtHandle_t,
+    cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as OperationAttribute,
+    cublasLtMatmulHeuristicResult_t as Offer, cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute,
+    cublasLtMatrixLayout_t, cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cudaDataType_t as Type,
 };
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
+use std::mem::MaybeUninit;
 
 /// D = epilogue(alpha · op(A) · op(B) + beta · C), column-major unless said otherwise.
 #[derive(Clone, Copy)]
@@ -163,10 +164,20 @@ impl Plan {
     }
 
     fn choose(&mut self) -> Result<(), CublasError> {
+        let first = self.offers(1)?.remove(0);
+        (self.algorithm, self.workspace_bytes) = (first.algo, first.workspaceSize);
+        Ok(())
+    }
+
+    /// At most `most` algorithms.
+    pub(crate) fn offers(&self, most: usize) -> Result<Vec<Offer>, CublasError> {
         let preference = lt::create_matmul_pref()?;
+        let mut offers = Vec::with_capacity(most);
+        let mut found = 0;
         use PreferenceAttribute as Attribute;
-        // SAFETY: the preference is alive, values have the sizes that are passed, and the layouts are the plan's.
-        let chosen = unsafe {
+        // SAFETY: the preference is alive, values have the sizes that are passed, the layouts are the plan's, and there is
+        // room for as many offers as are asked for.
+        unsafe {
             let set = |attribute, value: *const _, bytes| {
                 lt::set_matmul_pref_attribute(preference, attribute, value, bytes)
             };
@@ -181,12 +192,44 @@ impl Plan {
                 set(attribute, (&raw const self.problem.alignment).cast(), 4)?;
             }
             let [a, b, c, d] = self.layouts;
-            let chosen = lt::get_matmul_algo_heuristic(self.handle, self.operation, a, b, c, d, preference);
+            let status = sys::cublasLtMatmulAlgoGetHeuristic(
+                self.handle,
+                self.operation,
+                a,
+                b,
+                c,
+                d,
+                preference,
+                most as i32,
+                offers.as_mut_ptr(),
+                &raw mut found,
+            );
             lt::destroy_matmul_pref(preference)?;
-            chosen?
-        };
-        (self.algorithm, self.workspace_bytes) = (chosen.algo, chosen.workspaceSize);
-        Ok(())
+            status.result()?;
+            offers.set_len(found as usize);
+        }
+        Ok(offers)
+    }
+
+    /// What the library says of an algorithm for this product: the workspace it needs.
+    pub(crate) fn check(&self, algorithm: &cublasLtMatmulAlgo_t) -> Result<usize, CublasError> {
+        let [a, b, c, d] = self.layouts;
+        let mut offer = MaybeUninit::<Offer>::uninit();
+        // SAFETY: the objects are the plan's; the library fills the offer of an algorithm that it takes.
+        unsafe {
+            sys::cublasLtMatmulAlgoCheck(
+                self.handle,
+                self.operation,
+                a,
+                b,
+                c,
+                d,
+                &raw const *algorithm,
+                offer.as_mut_ptr(),
+            )
+            .result()?;
+            Ok(offer.assume_init().workspaceSize)
+        }
     }
 
     pub(crate) fn run(&self, operands: Operands, stream: CUstream) -> Result<(), CublasError> {

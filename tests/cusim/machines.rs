@@ -5,6 +5,7 @@ use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, result};
 
 use crate::blas::{PLAIN, Plan, Problem};
+use crate::products::durations;
 use crate::scenarios::{Scenario, child, text};
 use crate::world::{World, shape, simulator};
 
@@ -43,6 +44,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         let epilogue = Epilogue::CUBLASLT_EPILOGUE_BIAS;
         let refused = Plan::new(Problem { epilogue, ..PLAIN }).err().unwrap();
         assert_eq!(refused.0, Status::CUBLAS_STATUS_NOT_SUPPORTED);
+    }),
+    ("another_fastest_algorithm", || {
+        let world = World::new(0).unwrap();
+        let found = durations(&world, Problem { workspace_bytes: 1 << 20, ..PLAIN });
+        assert_eq!(
+            found.iter().map(|duration| duration.round()).collect::<Vec<_>>(),
+            [30.0, 40.0, 10.0, 20.0]
+        );
     }),
     ("one_order", || {
         let answers = [0, 1, 2].map(|ordinal| {
@@ -115,6 +124,11 @@ fn an_old_and_small_machine() {
 #[test]
 fn a_library_without_epilogues() {
     succeeds("no_epilogue", &[("CUSIM_NO_EPILOGUE", "1")]);
+}
+
+#[test]
+fn a_device_that_likes_another_algorithm() {
+    succeeds("another_fastest_algorithm", &[("CUSIM_FASTEST_ALGORITHM", "2")]);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Products by the stand-in for cuBLASLt, against sums in f64; and what it refuses.
 
 use cudarc::cublaslt::sys::{
-    cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasStatus_t as Status,
-    cudaDataType_t as Type,
+    cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtMatmulHeuristicResult_t as Offer,
+    cublasStatus_t as Status, cudaDataType_t as Type,
 };
+use cudarc::driver::sys::CUresult;
 use half::f16;
 
 use crate::blas::{Operands, PLAIN, Plan, Problem, Stored};
-use crate::world::{Buffer, ORDERS, World, values};
+use crate::world::{Buffer, Event, ORDERS, World, values};
 
 /// A matrix on the device, in the type that the problem wants, with the values as f64.
 struct Matrix {
@@ -288,4 +289,107 @@ fn operands_that_break_a_promise() {
     other.plan.algorithm = Plan::new(PLAIN).unwrap().algorithm;
     let refused = other.plan.run(other.operands(), world.stream).unwrap_err();
     assert_eq!(refused.0, Status::CUBLAS_STATUS_INVALID_VALUE, "an algorithm of another problem");
+}
+
+/// All algorithms of a product, each with the workspace it needs.
+fn algorithms(world: &World, problem: Problem) -> Vec<Case> {
+    let offers = Plan::new(problem).unwrap().offers(16).unwrap();
+    let case = |offer: &Offer| {
+        let mut case = Case::new(world, problem);
+        (case.plan.algorithm, case.plan.workspace_bytes) = (offer.algo, offer.workspaceSize);
+        case.workspace = (offer.workspaceSize > 0).then(|| world.buffer(offer.workspaceSize));
+        case
+    };
+    offers.iter().map(case).collect()
+}
+
+#[test]
+fn several_algorithms_multiply_alike_up_to_rounding() {
+    let Some(world) = World::new(0) else { return };
+    let problem = Problem { k: 1500, workspace_bytes: 1 << 20, ..PLAIN };
+    let plan = Plan::new(problem).unwrap();
+    assert_eq!(plan.offers(16).unwrap().len(), 4);
+    assert_eq!(plan.offers(3).unwrap().len(), 3);
+    assert_eq!(
+        plan.offers(1).unwrap()[0].algo,
+        plan.algorithm,
+        "the first is the one that a program gets alone"
+    );
+    let little = Plan::new(Problem { workspace_bytes: 100 << 10, ..problem }).unwrap().offers(16).unwrap();
+    assert!(little.len() == 3 && little.iter().all(|offer| offer.workspaceSize <= 100 << 10));
+
+    let results: Vec<Vec<f64>> = algorithms(&world, problem)
+        .iter()
+        .map(|case| {
+            case.plan.run(case.operands(), world.stream).unwrap();
+            numbers(&world, Type::CUDA_R_32F, &case.d.bytes)
+        })
+        .collect();
+    let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    for other in &results[1..] {
+        let difference: Vec<f64> = results[0].iter().zip(other).map(|(a, b)| a - b).collect();
+        // Each sum of 1500 terms is rounded a few dozen times, in another order.
+        assert!(norm(&difference) <= 1e-6 * norm(&results[0]));
+    }
+    let differing = results.iter().filter(|result| **result != results[0]).count();
+    assert_eq!(differing, 2, "two of the three others sum in another order");
+}
+
+#[test]
+fn a_stored_algorithm_is_checked() {
+    let Some(world) = World::new(0) else { return };
+    let problem = Problem { workspace_bytes: 1 << 20, ..PLAIN };
+    let plan = Plan::new(problem).unwrap();
+    let questions = world.simulator.counters(0).cublaslt_questions;
+    for offer in plan.offers(16).unwrap() {
+        assert_eq!(plan.check(&offer.algo).unwrap(), offer.workspaceSize);
+    }
+    assert!(world.simulator.counters(0).cublaslt_questions >= questions + 5);
+    let refused = |algorithm| plan.check(&algorithm).unwrap_err().0;
+    for word in 0..8 {
+        let mut algorithm = plan.algorithm;
+        algorithm.data[word] ^= 1 << 17;
+        assert_eq!(refused(algorithm), Status::CUBLAS_STATUS_NOT_SUPPORTED, "word {word}");
+        let mut case = Case::new(&world, problem);
+        case.plan.algorithm = algorithm;
+        let run = case.plan.run(case.operands(), world.stream).unwrap_err();
+        assert_eq!(run.0, Status::CUBLAS_STATUS_INVALID_VALUE, "word {word}");
+    }
+    let other = Plan::new(Problem { m: 36, ..problem }).unwrap().algorithm;
+    assert_eq!(refused(other), Status::CUBLAS_STATUS_NOT_SUPPORTED, "an algorithm of another problem");
+}
+
+/// Microseconds between two events around a product with each of its algorithms.
+pub(crate) fn durations(world: &World, problem: Problem) -> Vec<f32> {
+    let measure = |case: &Case| {
+        let (start, end) = (Event::timing(), Event::timing());
+        start.record(world.stream);
+        case.plan.run(case.operands(), world.stream).unwrap();
+        end.record(world.stream);
+        world.synchronise();
+        start.elapsed(&end).unwrap() * 1e3
+    };
+    algorithms(world, problem).iter().map(measure).collect()
+}
+
+/// Of the device's own clock: the same every time, whatever the machine does meanwhile.
+#[test]
+fn events_measure_what_the_algorithm_says() {
+    let Some(world) = World::alone(4) else { return };
+    let problem = Problem { workspace_bytes: 1 << 20, ..PLAIN };
+    let asked = world.simulator.counters(4).elapsed_times;
+    let close = |found: &[f32], expected: [f32; 4]| {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-2), "{found:?}");
+        assert_eq!(found.len(), 4);
+    };
+    close(&durations(&world, problem), [10.0, 20.0, 30.0, 40.0]);
+    assert_eq!(world.simulator.counters(4).elapsed_times, asked + 4);
+    // A factor of 6 MB, beyond the cache.
+    close(&durations(&world, Problem { m: 10, n: 5, k: 150_000, ..problem }), [160.0, 320.0, 480.0, 640.0]);
+
+    let untimed = Event::new();
+    untimed.record(world.stream);
+    world.synchronise();
+    let refused = untimed.elapsed(&untimed).unwrap_err();
+    assert_eq!(refused.0, CUresult::CUDA_ERROR_INVALID_HANDLE, "an event that was made without timing");
 }

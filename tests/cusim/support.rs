@@ -62,6 +62,10 @@ pub(crate) struct Counters {
     pub(crate) downloaded_bytes: u64,
     /// Calls in which the host waited for the device.
     pub(crate) synchronisations: u64,
+    /// Questions for the time between two events.
+    pub(crate) elapsed_times: u64,
+    /// Questions for algorithms, and whether one is good, of the whole process.
+    pub(crate) cublaslt_questions: u64,
 }
 
 /// Loads the simulator with the project's kernels; `None`, with a message, if it cannot be built here.

@@ -197,6 +197,17 @@ impl Event {
         Self(result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).unwrap())
     }
 
+    /// One that knows when it was reached.
+    pub(crate) fn timing() -> Self {
+        Self(result::event::create(CUevent_flags::CU_EVENT_DEFAULT).unwrap())
+    }
+
+    /// Milliseconds from this event to another.
+    pub(crate) fn elapsed(&self, end: &Self) -> Result<f32, DriverError> {
+        // SAFETY: both are alive.
+        unsafe { result::event::elapsed(self.0, end.0) }
+    }
+
     pub(crate) fn record(&self, stream: CUstream) {
         // SAFETY: both are alive.
         unsafe { result::event::record(self.0, stream) }.unwrap();

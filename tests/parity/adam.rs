@@ -4,7 +4,7 @@ use crate::by_type;
 use crate::draws::values;
 use crate::findings::{Findings, Row};
 use crate::reference::Reference;
-use simplenet::backend::{AdamRule, AdamSlot, Backend};
+use simplenet::backend::{AdamRule, AdamSlot, Backend, Epoch};
 use simplenet::tensor::Scalar;
 
 const RULES: [(&str, AdamRule); 4] = [
@@ -30,6 +30,9 @@ pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
                 [start, backend.zeros(shape).unwrap(), backend.zeros(shape).unwrap()]
             })
             .collect();
+        let order: Vec<u32> = (0..20).collect();
+        let mut schedule = backend.schedule(20, 1).unwrap();
+        backend.begin_epoch(&mut schedule, &Epoch { order: &order, first_step: 0, done: 0 }).unwrap();
         for step in 1..=20 {
             let gradients = SHAPES.map(|(name, shape)| {
                 let mut gradient = values(&format!("{case} {name} gradient {step}"), shape, 0.1, 1.0);
@@ -47,7 +50,8 @@ pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
                     rule,
                 })
                 .collect();
-            backend.adam(&mut slots, step).unwrap();
+            backend.adam(&mut slots, &schedule).unwrap();
+            backend.end_step(&mut schedule).unwrap();
         }
         for ((name, _), [parameter, ..]) in SHAPES.iter().zip(&parameters) {
             let key = format!("{case}/{name}");

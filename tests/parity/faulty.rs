@@ -2,7 +2,7 @@
 
 use simplenet::backend::{
     AdamSlot, Aggregation, AggregationMode, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
-    ConvolutionWeights, DeviceTensor, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
 };
 use simplenet::tensor::{Scalar, Tensor};
 
@@ -69,6 +69,7 @@ impl<B: Backend> Backend for Faulty<B> {
     type Tensor = B::Tensor;
     type Convolution = FaultyConvolution<B::Convolution>;
     type FeatureCache = B::FeatureCache;
+    type Schedule = B::Schedule;
     type Images = B::Images;
     type Results = B::Results;
     type Recording = B::Recording;
@@ -220,8 +221,29 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.finish_features(cache)
     }
 
-    fn gather_rows(&self, cache: &B::FeatureCache, images: &[u32]) -> Result<B::Tensor> {
-        self.inner.gather_rows(cache, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<B::Schedule> {
+        self.inner.schedule(images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut B::Schedule, epoch: &Epoch<'_>) -> Result<()> {
+        self.inner.begin_epoch(schedule, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut B::Schedule) -> Result<()> {
+        self.inner.end_step(schedule)
+    }
+
+    fn reads_features(&self, cache: &B::FeatureCache) -> bool {
+        self.inner.reads_features(cache)
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &B::FeatureCache,
+        schedule: &B::Schedule,
+        images: usize,
+    ) -> Result<B::Tensor> {
+        self.inner.gather_rows(cache, schedule, images)
     }
 
     fn linear(&self, input: &B::Tensor, weight: &B::Tensor, bias: Option<&B::Tensor>) -> Result<B::Tensor> {
@@ -244,7 +266,7 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.add(sum, term)
     }
 
-    fn noise(&self, shape: [usize; 2], noise: Noise) -> Result<B::Tensor> {
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, B::Schedule>) -> Result<B::Tensor> {
         self.inner.noise(shape, noise)
     }
 
@@ -293,8 +315,8 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.loss(scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], step: u32) -> Result<()> {
-        self.inner.adam(slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], schedule: &B::Schedule) -> Result<()> {
+        self.inner.adam(slots, schedule)
     }
 
     fn anomaly_map(
@@ -308,5 +330,9 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn reshape(&self, tensor: B::Tensor, shape: &[usize]) -> B::Tensor {
         self.inner.reshape(tensor, shape)
+    }
+
+    fn clear(&self, tensor: &mut B::Tensor) -> Result<()> {
+        self.inner.clear(tensor)
     }
 }

@@ -4,7 +4,7 @@ use crate::by_type;
 use crate::draws::{SEED, values};
 use crate::findings::{Findings, Row};
 use crate::reference::Reference;
-use simplenet::backend::{Backend, LOSS_TOTALS, Loss, Margins, Noise, TOTAL_LOSS};
+use simplenet::backend::{Backend, Epoch, LOSS_TOTALS, Loss, Margins, Noise, TOTAL_LOSS};
 use simplenet::head::{AdaptorKind, Head, HeadConfig};
 use simplenet::tensor::{Scalar, Tensor, relative_error};
 use simplenet::tensor_file::NamedTensors;
@@ -102,7 +102,9 @@ fn check_case<B: Backend>(
     let features = values(&named("features").replace("/features", " features"), &[rows, channels], 0.4, 0.5);
     let features = || backend.upload(&features).unwrap();
 
-    let noise = Noise { sigma: SIGMA, seed: SEED, step: 3 };
+    let mut schedule = backend.schedule(1, 1).unwrap();
+    backend.begin_epoch(&mut schedule, &Epoch { order: &[0], first_step: 3, done: 0 }).unwrap();
+    let noise = Noise { sigma: SIGMA, seed: SEED, schedule: &schedule };
     let (tape, scores) = head.record(backend, features(), noise).unwrap();
     let error = reference.error(&named("train_scores"), &backend.download(tape.value(scores)).unwrap());
     findings.note(Row::HeadForward, &*case, error, forward);

@@ -78,7 +78,7 @@ fn check_steps<B: Backend>(
     let losses: Vec<f64> = (0..STEPS)
         .map(|step| {
             let batch: Vec<u32> = (0..BATCH).map(|i| ((BATCH * step + i) % IMAGES) as u32).collect();
-            trainer.step(&cache, &batch).unwrap();
+            trainer.step_on(&cache, &batch).unwrap();
             let before = sum;
             sum = trainer.state().unwrap()["totals"].data()[TOTAL_LOSS].to_f64();
             (sum - before) / BATCH as f64

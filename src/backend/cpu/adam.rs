@@ -1,13 +1,14 @@
 //! `adam`: one step of Adam or AdamW for every parameter.
 
 use super::memory::CpuTensor;
+use crate::backend::schedule::adam_corrections;
 use crate::backend::{ADAM_BETAS, ADAM_EPSILON, AdamSlot};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 
 const VALUES_PER_TASK: usize = 1 << 14;
 
-/// `torch.optim.Adam` (single-tensor path), `step` counted from 1:
+/// `torch.optim.Adam` (single-tensor path), behind `step` other steps, t = `step` + 1:
 ///
 /// ```text
 /// g ← ∂L/∂p + λ·p                     (AdamW instead: p ← p − lr·λ·p)
@@ -17,13 +18,11 @@ const VALUES_PER_TASK: usize = 1 << 14;
 /// ```
 pub(super) fn adam<T: Scalar>(slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u32) {
     let (beta_1, beta_2) = ADAM_BETAS;
-    let step = f64::from(step);
-    let correction_1 = 1.0 - beta_1.powf(step);
-    let correction_2 = (1.0 - beta_2.powf(step)).sqrt();
+    let (correction_1, inverse_correction_2) = adam_corrections(step);
     let rate_1 = T::from_f64(1.0 - beta_1);
     let (keep_2, rate_2) = (T::from_f64(beta_2), T::from_f64(1.0 - beta_2));
     let epsilon = T::from_f64(ADAM_EPSILON);
-    let inverse_correction_2 = T::from_f64(1.0 / correction_2);
+    let inverse_correction_2 = T::from_f64(inverse_correction_2);
 
     for slot in slots {
         let rule = slot.rule;

@@ -22,16 +22,18 @@ mod noise;
 mod normalize;
 mod panels;
 mod resize_add_score;
+mod schedule;
 mod score;
 
 pub use conv2d::{Convolutions, CpuConvolution};
 pub use feature_cache::CpuFeatureCache;
 pub use memory::CpuTensor;
 pub use normalize::CpuImages;
+pub use schedule::CpuSchedule;
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
-    ConvolutionWeights, DeviceTensor, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
     with_last_axis,
 };
 use crate::tensor::{Scalar, Tensor};
@@ -90,6 +92,7 @@ impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = CpuTensor<T>;
     type Convolution = CpuConvolution<T>;
     type FeatureCache = CpuFeatureCache;
+    type Schedule = CpuSchedule;
     type Images = CpuImages;
     type Results = Vec<Tensor<T>>;
     type Recording = CpuRecording<T>;
@@ -207,10 +210,33 @@ impl<T: Scalar> Backend for Cpu<T> {
         cache.finish()
     }
 
-    fn gather_rows(&self, cache: &CpuFeatureCache, images: &[u32]) -> Result<CpuTensor<T>> {
+    fn schedule(&self, images: usize, batch: usize) -> Result<CpuSchedule> {
+        Ok(CpuSchedule::new(images, batch))
+    }
+
+    fn begin_epoch(&self, schedule: &mut CpuSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(epoch);
+        Ok(())
+    }
+
+    fn end_step(&self, schedule: &mut CpuSchedule) -> Result<()> {
+        schedule.end_step();
+        Ok(())
+    }
+
+    fn reads_features(&self, _: &CpuFeatureCache) -> bool {
+        true
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CpuFeatureCache,
+        schedule: &CpuSchedule,
+        images: usize,
+    ) -> Result<CpuTensor<T>> {
         let (rows, channels) = cache.image_shape();
-        let mut out = self.pool.tensor(&[images.len() * rows, channels]);
-        cache.gather_rows(images, out.data_mut());
+        let mut out = self.pool.tensor(&[images * rows, channels]);
+        cache.gather_rows(schedule.images(images), out.data_mut());
         Ok(out)
     }
 
@@ -252,7 +278,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(())
     }
 
-    fn noise(&self, shape: [usize; 2], noise: Noise) -> Result<CpuTensor<T>> {
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, CpuSchedule>) -> Result<CpuTensor<T>> {
         let mut out = self.pool.tensor(&shape);
         noise::noise(noise, out.data_mut());
         Ok(out)
@@ -347,8 +373,8 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(out)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CpuTensor<T>>], step: u32) -> Result<()> {
-        adam::adam(slots, step);
+    fn adam(&self, slots: &mut [AdamSlot<'_, CpuTensor<T>>], schedule: &CpuSchedule) -> Result<()> {
+        adam::adam(slots, schedule.step());
         Ok(())
     }
 
@@ -363,5 +389,10 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn reshape(&self, tensor: CpuTensor<T>, shape: &[usize]) -> CpuTensor<T> {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CpuTensor<T>) -> Result<()> {
+        tensor.data_mut().fill(T::ZERO);
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! `noise`: what distinguishes the anomaly features of Eq. 6 from the normal ones.
 
 use super::instructions::{Instructions, Vectorized};
+use super::schedule::CpuSchedule;
 use crate::backend::Noise;
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::Scalar;
@@ -12,8 +13,8 @@ const VALUES_PER_TASK: usize = 1 << 14;
 const BLOCKS: usize = 32;
 
 /// `σ·ε`.
-pub(super) fn noise<T: Scalar>(noise: Noise, out: &mut [T]) {
-    let philox = Philox::new(noise.seed, Stream::Noise, noise.step);
+pub(super) fn noise<T: Scalar>(noise: Noise<'_, CpuSchedule>, out: &mut [T]) {
+    let philox = Philox::new(noise.seed, Stream::Noise, noise.schedule.step());
     let sigma = T::from_f64(noise.sigma);
     let instructions = Instructions::detect();
     out.par_chunks_mut(VALUES_PER_TASK).enumerate().for_each(|(task, out)| {

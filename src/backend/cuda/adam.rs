@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::launch::{Grid, Kernel, THREADS, kernels};
 use super::memory::CudaTensor;
+use super::schedule::CudaSchedule;
 use crate::backend::{ADAM_BETAS, ADAM_EPSILON, Result};
 use cudarc::driver::sys::CUdeviceptr;
 
@@ -23,7 +24,7 @@ struct Slot {
     first_block: u32,
     l2: f32,
     decay: f32,
-    step_size: f32,
+    learning_rate: f64,
 }
 
 /// The parameters of one launch, passed by value.
@@ -34,18 +35,15 @@ pub(crate) struct AdamSlots {
 }
 
 const _: () =
-    assert!(size_of::<Slot>() == 56 && size_of::<AdamSlots>() == 896, "AdamSlots of kernels/adam.cu");
+    assert!(size_of::<Slot>() == 64 && size_of::<AdamSlots>() == 1024, "AdamSlots of kernels/adam.cu");
 
-/// Updates every parameter; `step` counts from 1. Constants are computed in f64, as on the CPU.
+/// Updates every parameter. Constants are computed in f64, as on the CPU.
 pub(super) fn adam(
     context: &Context,
     slots: &mut [crate::backend::AdamSlot<'_, CudaTensor>],
-    step: u32,
+    schedule: &CudaSchedule,
 ) -> Result<()> {
     let (beta_1, beta_2) = ADAM_BETAS;
-    let correction_1 = 1.0 - beta_1.powf(f64::from(step));
-    let correction_2 = (1.0 - beta_2.powf(f64::from(step))).sqrt();
-
     for launch in slots.chunks_mut(SLOTS) {
         let mut arguments = AdamSlots::default();
         let mut blocks = 0;
@@ -70,7 +68,7 @@ pub(super) fn adam(
                 first_block: blocks as u32,
                 l2: l2 as f32,
                 decay: decay as f32,
-                step_size: (rule.learning_rate / correction_1) as f32,
+                learning_rate: rule.learning_rate,
             };
             blocks += (count as u64).div_ceil(VALUES_PER_BLOCK);
         }
@@ -78,10 +76,12 @@ pub(super) fn adam(
         kernels::Adam {
             slots: arguments,
             used,
+            cursor: schedule.cursor(),
+            corrections_1: schedule.corrections_1(),
+            inverse_corrections_2: schedule.inverse_corrections_2(),
             rate_1: (1.0 - beta_1) as f32,
             keep_2: beta_2 as f32,
             rate_2: (1.0 - beta_2) as f32,
-            inverse_correction_2: (1.0 / correction_2) as f32,
             epsilon: ADAM_EPSILON as f32,
         }
         .launch(context, Grid::blocks(blocks, THREADS))?;

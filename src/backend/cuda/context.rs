@@ -1,5 +1,6 @@
 //! One device, opened: its streams, its memory, its kernels and its matrix products.
 
+use super::convolutions::Convolutions;
 use super::error::{CudaError, Doing};
 use super::memory::{CudaTensor, ElementType, Memory, Scratch};
 use super::modules::Modules;
@@ -8,6 +9,7 @@ use super::products::Products;
 use super::recording;
 use super::results::ResultQueue;
 use super::staging::Staging;
+use super::tuning::Tuning;
 use super::{CudaOptions, Precision};
 use cudarc::driver::CudaContext;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,8 @@ pub(super) struct Context {
     pub(super) memory: Arc<Memory>,
     pub(super) modules: Modules,
     pub(super) products: Products,
+    pub(super) convolutions: Convolutions,
+    pub(super) tuning: Tuning,
     staging: Mutex<Staging>,
     pub(super) results: Arc<ResultQueue>,
     pub(super) cuda: Arc<CudaContext>,
@@ -60,6 +64,8 @@ impl Context {
             memory,
             modules,
             products,
+            convolutions: Convolutions::default(),
+            tuning: Tuning::default(),
             staging,
             results,
             cuda,

@@ -1,10 +1,12 @@
 //! `conv2d`: convolution as matrix products.
 //!
-//! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one gathers its patches
-//! (im2col) a bounded tile of output positions at a time and multiplies the tile. Bias, residual and ReLU are part of
-//! the product, or one pass over its result where cuBLASLt does not offer that.
+//! A 1×1 convolution of an NHWC tensor is a plain product `[N·H·W, I]·[O, I]ᵀ`. Every other one is computed in one of
+//! several ways ([`Implementation`]): by gathering its patches (im2col) a bounded tile of output positions at a time and
+//! multiplying the tile. Bias, residual and ReLU are part of the product, or one pass over its result where cuBLASLt
+//! does not offer that.
 
 use super::context::Context;
+use super::convolutions::{Implementation, Shape, is_pointwise, tile_rows};
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, kernels};
 use super::memory::{CudaTensor, Element, ElementType, by_element};
@@ -12,12 +14,8 @@ use super::products::{Epilogue, Matrix, Product};
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights, DeviceTensor, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::ops::Range;
 
-/// Bytes of gathered patches held at a time: enough rows for a product to fill the device, few enough for the product
-/// to find most of them in its second-level cache.
-const TILE_BYTES: usize = 32 << 20;
-/// Products are cut into blocks of 128 rows: a tile of whole ones leaves none half empty.
-const TILE_ROWS: usize = 128;
 /// The row of a patch is filled up with zeros to a multiple of this many elements: sixteen bytes of either type.
 const COLUMNS: usize = 8;
 /// Neighbouring rows of a thread of `im2col` and of `im2col_scalar`: `PACKET_ROWS` and `SCALAR_ROWS` of
@@ -51,11 +49,6 @@ pub struct CudaConvolution {
     weight: CudaTensor,
     /// `[O]`.
     bias: CudaTensor,
-}
-
-/// Whether the patches of a convolution are the pixels of its input.
-fn is_pointwise(geometry: &ConvolutionGeometry) -> bool {
-    geometry.kernel == (1, 1) && geometry.stride == 1 && geometry.padding == 0
 }
 
 /// Lays out weights and copies them to the device.
@@ -104,7 +97,11 @@ pub(super) fn conv2d(
     let half_residual = residual.map(converted).transpose()?.flatten();
     let input = half_input.as_ref().unwrap_or(input);
     let residual = half_residual.as_ref().or(residual);
-    by_element!(element, T => run::<T>(context, input, convolution, residual, relu))
+    let call = Call { context, input, convolution, residual, relu };
+    let (shape, row_bytes) = (call.shape(), call.columns() * element.bytes());
+    let mut run = |way| call.run(way).map(drop);
+    let implementation = context.convolutions.implementation(context, &shape, row_bytes, &mut run)?;
+    Ok(call.run(implementation)?)
 }
 
 /// The elements rounded to half precision.
@@ -116,54 +113,93 @@ fn to_half(context: &Context, input: &CudaTensor) -> Result<CudaTensor> {
     Ok(out)
 }
 
-fn run<T: Element>(
-    context: &Context,
-    input: &CudaTensor,
-    convolution: &CudaConvolution,
-    residual: Option<&CudaTensor>,
+/// A convolution and its operands, all of one element type.
+#[derive(Debug)]
+struct Call<'a> {
+    context: &'a Context,
+    input: &'a CudaTensor,
+    convolution: &'a CudaConvolution,
+    residual: Option<&'a CudaTensor>,
     relu: bool,
-) -> Result<CudaTensor> {
-    let CudaConvolution { geometry, weight, bias } = convolution;
-    let [n, h, w, channels] = input.axes();
-    assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
-    let (out_h, out_w) = geometry.output_size(h, w);
-    let ([outputs, columns], rows) = (weight.axes(), n * out_h * out_w);
-    let mut out = context.tensor(&[n, out_h, out_w, outputs], T::TYPE)?;
-    if let Some(residual) = residual {
-        assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
-    }
-
-    // Rows [first, first + count) of the output from those of the patch matrix.
-    let mut multiply = |patches: In<'_, T>, first: usize, count: usize| {
-        let epilogue = Epilogue {
-            bias: Some(bias.read()),
-            residual: residual.map(|residual| residual.read().from(first * outputs)),
-            relu,
-        };
-        let left = Matrix::new(patches, count, columns);
-        let right = Matrix::new(weight.read(), outputs, columns).transposed();
-        let out = out.write().from(first * outputs).first(count * outputs);
-        context.products.multiply(context, Product { left, right, out, epilogue })
-    };
-
-    if is_pointwise(geometry) {
-        multiply(input.read(), 0, rows)?;
-    } else {
-        let sizes = patches(input, geometry, columns);
-        let tile_rows = tile_rows(columns * size_of::<T>()).min(rows);
-        let mut tile = context.scratch::<T>(tile_rows * columns)?;
-        for first in (0..rows).step_by(tile_rows.max(1)) {
-            let count = tile_rows.min(rows - first);
-            im2col(context, input.read::<T>(), tile.write(), sizes, first..first + count)?;
-            multiply(tile.read(), first, count)?;
-        }
-    }
-    Ok(out)
 }
 
-/// The rows of a tile whose rows have `bytes` bytes.
-fn tile_rows(bytes: usize) -> usize {
-    (TILE_BYTES / bytes / TILE_ROWS).max(1) * TILE_ROWS
+impl Call<'_> {
+    fn shape(&self) -> Shape {
+        let geometry = self.convolution.geometry;
+        let [n, h, w, channels] = self.input.axes();
+        assert_eq!(channels, geometry.inputs, "the convolution reads as many channels as the tensor has");
+        let element = self.convolution.weight.element();
+        Shape { geometry, element, input: [n, h, w], residual: self.residual.is_some(), relu: self.relu }
+    }
+
+    /// Elements of a row of the patch matrix.
+    fn columns(&self) -> usize {
+        self.convolution.weight.axes::<2>()[1]
+    }
+
+    /// Enqueues the whole.
+    fn run(&self, implementation: Implementation) -> std::result::Result<CudaTensor, CudaError> {
+        match implementation {
+            Implementation::Product => by_element!(self.input.element(), T => self.product::<T>()),
+            Implementation::Im2col { tile_bytes } => {
+                by_element!(self.input.element(), T => self.im2col::<T>(tile_bytes))
+            }
+        }
+    }
+
+    /// `[N, H', W', O]`, to be written.
+    fn output(&self) -> std::result::Result<CudaTensor, CudaError> {
+        let geometry = self.convolution.geometry;
+        let [n, h, w, _] = self.input.axes();
+        let (out_h, out_w) = geometry.output_size(h, w);
+        let out = self.context.tensor(&[n, out_h, out_w, geometry.outputs], self.input.element())?;
+        if let Some(residual) = self.residual {
+            assert_eq!(residual.shape(), out.shape(), "a residual has the shape of the output");
+        }
+        Ok(out)
+    }
+
+    /// One product: the patches are the pixels.
+    fn product<T: Element>(&self) -> std::result::Result<CudaTensor, CudaError> {
+        let mut out = self.output()?;
+        self.multiply::<T>(self.input.read(), &mut out, 0..self.shape().rows())?;
+        Ok(out)
+    }
+
+    /// A product a tile of gathered patches.
+    fn im2col<T: Element>(&self, tile_bytes: usize) -> std::result::Result<CudaTensor, CudaError> {
+        let mut out = self.output()?;
+        let (rows, columns) = (self.shape().rows(), self.columns());
+        let sizes = patches(self.input, &self.convolution.geometry, columns);
+        let tile_rows = tile_rows(tile_bytes, columns * size_of::<T>()).min(rows);
+        let mut tile = self.context.scratch::<T>(tile_rows * columns)?;
+        for first in (0..rows).step_by(tile_rows.max(1)) {
+            let rows = first..rows.min(first + tile_rows);
+            im2col(self.context, self.input.read::<T>(), tile.write(), sizes, rows.clone())?;
+            self.multiply(tile.read(), &mut out, rows)?;
+        }
+        Ok(out)
+    }
+
+    /// These rows of the output, from those of the patch matrix.
+    fn multiply<T: Element>(
+        &self,
+        patches: In<'_, T>,
+        out: &mut CudaTensor,
+        rows: Range<usize>,
+    ) -> std::result::Result<(), CudaError> {
+        let CudaConvolution { geometry, weight, bias } = self.convolution;
+        let (outputs, columns) = (geometry.outputs, self.columns());
+        let epilogue = Epilogue {
+            bias: Some(bias.read()),
+            residual: self.residual.map(|residual| residual.read().from(rows.start * outputs)),
+            relu: self.relu,
+        };
+        let left = Matrix::new(patches, rows.len(), columns);
+        let right = Matrix::new(weight.read(), outputs, columns).transposed();
+        let out = out.write().from(rows.start * outputs).first(rows.len() * outputs);
+        self.context.products.multiply(self.context, Product { left, right, out, epilogue })
+    }
 }
 
 fn patches(input: &CudaTensor, geometry: &ConvolutionGeometry, columns: usize) -> Patches {
@@ -193,7 +229,7 @@ fn im2col<T: Element>(
     input: In<'_, T>,
     patches: Out<'_, T>,
     sizes: Patches,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
 ) -> std::result::Result<(), CudaError> {
     let count = rows.len();
     assert!(patches.len() >= count * sizes.columns as usize, "room for {count} rows");
@@ -231,18 +267,4 @@ pub(super) fn epilogue<T: Element>(
     assert!(residual.pointer() == 0 || residual.len() >= out.len(), "a residual for every result");
     kernels::Conv2dEpilogue { out, bias, residual, count, columns: columns as u32, relu: u32::from(relu) }
         .launch(context, Grid::threads(count.div_ceil(T::PACKET as u64)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tile_is_bounded_and_of_whole_blocks() {
-        for bytes in [16, 304, 2304, 9216, 18432, TILE_BYTES] {
-            let rows = tile_rows(bytes);
-            assert!(rows.is_multiple_of(TILE_ROWS));
-            assert!(rows * bytes <= TILE_BYTES || rows == TILE_ROWS, "{bytes}");
-        }
-    }
 }

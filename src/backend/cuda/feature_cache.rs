@@ -6,28 +6,19 @@
 use super::context::Context;
 use super::error::CudaError;
 use super::launch::{Grid, In, Kernel, Out, THREADS, kernels};
-use super::memory::{Buffer, CudaTensor, Element, ElementType, Scratch};
+use super::memory::{Buffer, CudaTensor, Element, ElementType, Memory, Scratch};
+use super::schedule::CudaSchedule;
 use super::staging::Pinned;
 use crate::backend::cpu::CpuFeatureCache;
 use crate::backend::{BackendError, CachePrecision, FeatureCacheOptions, Result};
 use crate::tensor::Tensor;
 use half::f16;
+use std::sync::Arc;
 
-/// Images of one launch of `gather_rows`: their indices travel with its arguments. As in `kernels/feature_cache.cu`.
-const GATHERED_IMAGES: usize = 64;
 /// Values that one thread of the kernels moves.
 const VALUES_PER_THREAD: u64 = 4;
 /// Device memory that is left free for what a training step allocates.
 const RESERVE: usize = 1 << 30;
-
-/// The indices of one launch of `gather_rows`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(super) struct GatheredImages {
-    index: [u32; GATHERED_IMAGES],
-}
-
-const _: () = assert!(size_of::<GatheredImages>() == 256, "GatheredImages of kernels/feature_cache.cu");
 
 /// Features of the training images, `[rows, channels]` each, appended once and then only read.
 #[derive(Debug)]
@@ -41,6 +32,7 @@ pub struct CudaFeatureCache {
     storage: Storage,
     /// The bits of the largest magnitude that half precision cannot hold; zero if there is none.
     overflow: Scratch<u32>,
+    memory: Arc<Memory>,
 }
 
 #[derive(Debug)]
@@ -75,7 +67,8 @@ impl CudaFeatureCache {
         };
         let overflow = context.scratch(1)?;
         overflow.buffer().fill(0)?;
-        Ok(Self { rows, channels, precision: options.precision, filled: 0, capacity, storage, overflow })
+        let (precision, memory) = (options.precision, Arc::clone(&context.memory));
+        Ok(Self { rows, channels, precision, filled: 0, capacity, storage, overflow, memory })
     }
 
     /// Where the features are: `device memory`, `host memory` or `a file`.
@@ -85,6 +78,11 @@ impl CudaFeatureCache {
             Storage::Host(_) => "host memory",
             Storage::File(_) => "a file",
         }
+    }
+
+    /// Whether kernels can read the features.
+    pub(super) fn is_mapped(&self) -> bool {
+        !matches!(self.storage, Storage::File(_))
     }
 
     pub(super) fn append_features(&mut self, context: &Context, features: &CudaTensor) -> Result<()> {
@@ -123,26 +121,29 @@ impl CudaFeatureCache {
         }
     }
 
-    /// Copies the rows of the given images, in the given order.
-    pub(super) fn gather_rows(&self, context: &Context, images: &[u32]) -> Result<CudaTensor> {
+    /// Copies the rows of the `images` images of the schedule's present step.
+    pub(super) fn gather_rows(
+        &self,
+        context: &Context,
+        schedule: &CudaSchedule,
+        images: usize,
+    ) -> Result<CudaTensor> {
         let per_image = self.rows * self.channels;
-        let shape = [images.len() * self.rows, self.channels];
+        let shape = [images * self.rows, self.channels];
         if let Storage::File(file) = &self.storage {
             let mut values = Tensor::full(shape, 0.0f32);
-            file.gather_rows(images, values.data_mut());
+            file.gather_rows(schedule.enqueued_images(images), values.data_mut());
             let out = context.tensor(&shape, ElementType::F32)?;
             context.staging().upload(bytemuck::must_cast_slice(values.data()), out.buffer())?;
             return Ok(out);
         }
         let appended = self.filled / per_image;
-        assert!(images.iter().all(|&image| (image as usize) < appended), "images that were appended");
+        assert!((schedule.largest_image() as usize) < appended, "images that were appended");
+        assert!(images <= schedule.batch(), "no more images than a step has");
         let mut out = context.tensor(&shape, ElementType::F32)?;
-        for (launch, images) in images.chunks(GATHERED_IMAGES).enumerate() {
-            let out = out.write().from(launch * GATHERED_IMAGES * per_image);
-            match self.precision {
-                CachePrecision::F32 => gather::<f32>(context, self.all(), out, images, per_image)?,
-                CachePrecision::F16 => gather::<f16>(context, self.all(), out, images, per_image)?,
-            }
+        match self.precision {
+            CachePrecision::F32 => gather::<f32>(context, self.all(), out.write(), schedule, per_image)?,
+            CachePrecision::F16 => gather::<f16>(context, self.all(), out.write(), schedule, per_image)?,
         }
         Ok(out)
     }
@@ -180,24 +181,23 @@ fn gather<T: Element>(
     context: &Context,
     cache: In<'_, T>,
     out: Out<'_, f32>,
-    images: &[u32],
+    schedule: &CudaSchedule,
     per_image: usize,
 ) -> std::result::Result<(), CudaError> {
-    assert!(out.len() >= images.len() * per_image, "room for every image");
-    let mut gathered = GatheredImages { index: [0; GATHERED_IMAGES] };
-    gathered.index[..images.len()].copy_from_slice(images);
-    let per_image = per_image as u64;
+    let images = (out.len() / per_image) as u64;
+    let (order, cursor) = (schedule.order(), schedule.cursor());
+    let (batch, per_image) = (schedule.batch() as u32, per_image as u64);
     let blocks = per_image.div_ceil(VALUES_PER_THREAD * u64::from(THREADS));
-    kernels::GatherRows { cache, out, images: gathered, per_image }
-        .launch(context, Grid::plane(blocks, images.len() as u64, THREADS))
+    kernels::GatherRows { cache, out, order, cursor, batch, per_image }
+        .launch(context, Grid::plane(blocks, images, THREADS))
 }
 
 impl Drop for CudaFeatureCache {
     /// Host memory is given back at once, and kernels may still read it. (Device memory goes back to a list that is
     /// ordered by the stream.)
     fn drop(&mut self) {
-        if let Storage::Host(pinned) = &self.storage {
-            pinned.wait();
+        if let Storage::Host(_) = &self.storage {
+            self.memory.wait();
         }
     }
 }

@@ -32,6 +32,13 @@ impl ElementType {
             ElementType::F16 => 2,
         }
     }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ElementType::F32 => "f32",
+            ElementType::F16 => "f16",
+        }
+    }
 }
 
 /// An element type that kernels are instantiated for.
@@ -155,6 +162,11 @@ impl Memory {
     /// The stream that this thread's kernels go to: the compute stream, or one that records.
     pub(super) fn stream(&self) -> CUstream {
         recording::stream(self).unwrap_or_else(|| self.stream.cu_stream())
+    }
+
+    /// Waits for the compute stream. The whole device cannot be waited for while another thread records.
+    pub(super) fn wait(&self) {
+        self.context.record_err(self.stream.synchronize());
     }
 
     /// Gives back what no tensor uses at the moment.

@@ -2,7 +2,7 @@
 //!
 //! One context, one compute stream on which everything runs in order, one copy stream for images, joined by events.
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
-//! the algorithm that was first chosen for it.
+//! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
 mod adam;
 mod add;
@@ -14,6 +14,8 @@ mod batch_norm_score;
 mod column_sums;
 mod context;
 mod conv2d;
+mod convolutions;
+mod cublaslt;
 mod error;
 mod feature_cache;
 mod images;
@@ -26,25 +28,32 @@ mod memory;
 mod modules;
 mod noise;
 mod normalize;
+mod plans;
 pub mod probe;
 mod products;
 mod recording;
 mod resize_add_score;
 mod results;
+mod schedule;
 mod score;
 mod staging;
+mod stopwatch;
+mod tuning;
 
 pub use conv2d::CudaConvolution;
 pub use error::CudaError;
 pub use feature_cache::CudaFeatureCache;
 pub use memory::CudaTensor;
 pub use normalize::CudaImages;
+pub use plans::{Choice, Origin, Plans, PlansError};
 pub use recording::CudaRecording;
 pub use results::CudaResults;
+pub use schedule::CudaSchedule;
+pub use tuning::{Tuned, Tuner};
 
 use super::{
     AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
-    ConvolutionWeights, DeviceTensor, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
 };
 use crate::tensor::Tensor;
 use context::Context;
@@ -118,6 +127,7 @@ impl Backend for Cuda {
     type Tensor = CudaTensor;
     type Convolution = CudaConvolution;
     type FeatureCache = CudaFeatureCache;
+    type Schedule = CudaSchedule;
     type Images = CudaImages;
     type Results = CudaResults;
     type Recording = CudaRecording;
@@ -128,12 +138,20 @@ impl Backend for Cuda {
         format!("cuda:{ordinal} {name}, compute capability {major}.{minor}, {precision}")
     }
 
+    fn tuner(&self) -> Option<Tuner<'_>> {
+        Some(Tuner::new(&self.context))
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(self.context.synchronize()?)
     }
 
     fn memory_held(&self) -> Option<u64> {
         Some(self.context.memory.held() as u64)
+    }
+
+    fn works_beside_host(&self) -> bool {
+        true
     }
 
     fn upload(&self, tensor: &Tensor<f32>) -> Result<CudaTensor> {
@@ -185,6 +203,10 @@ impl Backend for Cuda {
         work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
     ) -> Result<&'r [CudaTensor]> {
         recording::run_recorded(&self.context, recording, work)
+    }
+
+    fn is_recorded(&self, recording: &CudaRecording) -> bool {
+        recording.is_captured() || !self.context.records
     }
 
     fn normalize(&self, images: &CudaImages) -> Result<CudaTensor> {
@@ -240,8 +262,29 @@ impl Backend for Cuda {
         cache.finish(&self.context)
     }
 
-    fn gather_rows(&self, cache: &CudaFeatureCache, images: &[u32]) -> Result<CudaTensor> {
-        cache.gather_rows(&self.context, images)
+    fn schedule(&self, images: usize, batch: usize) -> Result<CudaSchedule> {
+        CudaSchedule::new(&self.context, images, batch)
+    }
+
+    fn begin_epoch(&self, schedule: &mut CudaSchedule, epoch: &Epoch<'_>) -> Result<()> {
+        schedule.begin_epoch(&self.context, epoch)
+    }
+
+    fn end_step(&self, schedule: &mut CudaSchedule) -> Result<()> {
+        schedule.end_step(&self.context)
+    }
+
+    fn reads_features(&self, cache: &CudaFeatureCache) -> bool {
+        cache.is_mapped()
+    }
+
+    fn gather_rows(
+        &self,
+        cache: &CudaFeatureCache,
+        schedule: &CudaSchedule,
+        images: usize,
+    ) -> Result<CudaTensor> {
+        cache.gather_rows(&self.context, schedule, images)
     }
 
     fn linear(
@@ -269,7 +312,7 @@ impl Backend for Cuda {
         add::add(&self.context, sum, term)
     }
 
-    fn noise(&self, shape: [usize; 2], noise: Noise) -> Result<CudaTensor> {
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
         noise::noise(&self.context, shape, noise)
     }
 
@@ -346,8 +389,8 @@ impl Backend for Cuda {
         loss::loss(&self.context, scores, loss, images, totals)
     }
 
-    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], step: u32) -> Result<()> {
-        adam::adam(&self.context, slots, step)
+    fn adam(&self, slots: &mut [AdamSlot<'_, CudaTensor>], schedule: &CudaSchedule) -> Result<()> {
+        adam::adam(&self.context, slots, schedule)
     }
 
     fn anomaly_map(
@@ -361,6 +404,10 @@ impl Backend for Cuda {
 
     fn reshape(&self, tensor: CudaTensor, shape: &[usize]) -> CudaTensor {
         tensor.with_shape(shape)
+    }
+
+    fn clear(&self, tensor: &mut CudaTensor) -> Result<()> {
+        Ok(tensor.buffer().fill(0)?)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {

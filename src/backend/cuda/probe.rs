@@ -24,6 +24,8 @@ pub struct Device {
     pub capability: (u32, u32),
     /// Bytes of memory.
     pub memory: usize,
+    /// Bytes of the second-level cache; zero where the driver does not say.
+    pub l2_cache: usize,
 }
 
 impl Device {
@@ -112,6 +114,7 @@ pub fn devices() -> Result<Vec<Device>, CudaError> {
             use CUdevice_attribute::{
                 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
                 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+                CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE as L2,
             };
             Ok(Device {
                 ordinal: ordinal as usize,
@@ -119,6 +122,7 @@ pub fn devices() -> Result<Vec<Device>, CudaError> {
                 capability: (attribute(MAJOR)? as u32, attribute(MINOR)? as u32),
                 // SAFETY: as above.
                 memory: unsafe { result::device::total_mem(device) }.map_err(fails)?,
+                l2_cache: attribute(L2)? as usize,
             })
         })
         .collect()
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     fn device(major: u32, minor: u32) -> Device {
-        Device { ordinal: 0, name: "test".to_owned(), capability: (major, minor), memory: 0 }
+        Device { ordinal: 0, name: "test".to_owned(), capability: (major, minor), memory: 0, l2_cache: 0 }
     }
 
     #[test]

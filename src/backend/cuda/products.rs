@@ -1,31 +1,20 @@
 //! Matrix products, by cuBLASLt: one call with bias, residual and ReLU where the library fuses them.
 //!
-//! cuBLASLt counts in columns: row-major `out = left·right` is its `outᵀ = rightᵀ·leftᵀ`, so the operands change
-//! places and every row-major matrix is its own transpose there. The bias then runs along the rows of its result,
-//! which is the channel axis of ours.
-//!
-//! Which algorithm serves a shape is asked once and kept: the same shape gets the same algorithm, and the same bits.
+//! Which algorithm serves a shape is decided once and kept ([`Tuning`](super::tuning::Tuning)): the same shape gets the
+//! same algorithm, and the same bits.
 
 use super::Precision;
 use super::context::Context;
 use super::conv2d;
-
+use super::cublaslt::{Algorithm, Call, Handle, Operands, Shape, WORKSPACE};
 use super::error::{CudaError, Doing};
 use super::launch::{In, Out};
-use super::memory::{Buffer, Element, ElementType};
-use cudarc::cublaslt::result::{self, CublasError};
-use cudarc::cublaslt::sys::{
-    cublasComputeType_t as Compute, cublasLtEpilogue_t as LtEpilogue, cublasLtHandle_t, cublasLtMatmulAlgo_t,
-    cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as Attribute,
-    cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t, cublasStatus_t, cudaDataType,
-};
+use super::memory::{Buffer, Element};
+use super::tuning::Candidates;
+use cudarc::cublaslt::sys::cublasComputeType_t as Compute;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::c_void;
-use std::sync::{Mutex, PoisonError};
-
-/// Device memory that algorithms may use: what NVIDIA recommends for the largest devices.
-const WORKSPACE: usize = 32 << 20;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A row-major matrix in device memory, seen as stored or transposed.
 #[derive(Debug)]
@@ -99,39 +88,11 @@ struct State {
     workspace: Option<Buffer>,
 }
 
-/// Everything an algorithm depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Shape {
-    element: ElementType,
-    m: usize,
-    n: usize,
-    k: usize,
-    left_transposed: bool,
-    right_transposed: bool,
-    bias: bool,
-    residual: bool,
-    relu: bool,
-    /// Powers of two that divide the addresses of right, left, residual and out.
-    alignments: [u32; 4],
-}
-
-impl Shape {
-    /// The same product with nothing fused to it.
-    fn plain(&self) -> Self {
-        Self { bias: false, residual: false, relu: false, ..*self }
-    }
-
-    fn in_words(&self) -> String {
-        let Self { m, n, k, element, .. } = self;
-        format!("product of {m} × {k} by {k} × {n} elements of {element:?}")
-    }
-}
-
 /// What a shape's product is made with.
 #[derive(Debug)]
 enum Plan {
     /// One call, epilogue included.
-    Offered(Call),
+    Offered(Call, Algorithm),
     /// cuBLASLt has none: what is left is the plain product, and our own kernel behind it.
     Refused,
 }
@@ -144,8 +105,17 @@ impl Products {
             Precision::Tf32 | Precision::F16 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
             Precision::F32 => Compute::CUBLAS_COMPUTE_32F,
         };
-        let handle = Handle(result::create_handle().doing("starting")?);
+        let handle = Handle::new().doing("starting")?;
         Ok(Self { handle, compute, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every shape's algorithm is decided anew when it comes up again.
+    pub(super) fn forget(&self) {
+        self.state().plans.clear();
     }
 
     /// Enqueues a product on the compute stream.
@@ -177,14 +147,17 @@ impl Products {
         let bias = epilogue.bias.as_ref().map_or(0, In::pointer);
 
         context.bind()?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.workspace.is_none() {
-            state.workspace = Some(context.memory.buffer(WORKSPACE)?);
-        }
-        if self.run(context, &mut state, shape, pointers, bias)? {
+        let mut state = self.state();
+        let workspace = match &state.workspace {
+            Some(workspace) => workspace.pointer(),
+            None => state.workspace.insert(context.memory.buffer(WORKSPACE)?).pointer(),
+        };
+        let operands = Operands { pointers, bias, workspace, stream: context.memory.stream().cast() };
+        if self.run(context, &mut state, shape, operands)? {
             return Ok(());
         }
-        if shape == shape.plain() || !self.run(context, &mut state, shape.plain(), pointers, 0)? {
+        let plain = Operands { bias: 0, ..operands };
+        if shape == shape.plain() || !self.run(context, &mut state, shape.plain(), plain)? {
             return Err(CudaError::NoSuchProduct { product: shape.in_words() });
         }
         drop(state);
@@ -197,195 +170,57 @@ impl Products {
         context: &Context,
         state: &mut State,
         shape: Shape,
-        pointers: [u64; 4],
-        bias: u64,
+        operands: Operands,
     ) -> Result<bool, CudaError> {
         let plan = match state.plans.entry(shape) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(match Call::new(&self.handle, self.compute, &shape, bias) {
-                Ok(call) => Plan::Offered(call),
-                Err(CublasError(cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Plan::Refused,
-                Err(source) => return Err(CudaError::CublasLt { doing: "choosing an algorithm", source }),
-            }),
+            Entry::Vacant(place) => place.insert(self.plan(context, &shape, operands)?),
         };
-        let Plan::Offered(call) = plan else { return Ok(false) };
-        let workspace = state.workspace.as_ref().map_or(0, Buffer::pointer);
+        let Plan::Offered(call, algorithm) = plan else { return Ok(false) };
         // Descriptors are changed under the lock, and read during the call alone.
-        call.run(&self.handle, pointers, bias, workspace, context.memory.stream().cast())
-            .doing("multiplying")?;
+        call.run(&self.handle, algorithm, &operands).doing("multiplying")?;
         Ok(true)
     }
-}
 
-#[derive(Debug)]
-struct Handle(cublasLtHandle_t);
-
-// SAFETY: cuBLASLt's handle may be used from any thread.
-unsafe impl Send for Handle {}
-// SAFETY: and from several at once, as its documentation says.
-unsafe impl Sync for Handle {}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: created with this value and destroyed once. A failure leaves nothing to be done.
-        let _ = unsafe { result::destroy_handle(self.0) };
+    /// Decides how a product of this shape is computed, with these operands as an example.
+    fn plan(&self, context: &Context, shape: &Shape, operands: Operands) -> Result<Plan, CudaError> {
+        let call = Call::new(self.compute, shape, operands.bias).doing("describing a product")?;
+        let mut subject = Subject { handle: &self.handle, shape, call: &call, operands };
+        let chosen = context.tuning.choose(context, &mut subject)?;
+        Ok(chosen.map_or(Plan::Refused, |algorithm| Plan::Offered(call, algorithm)))
     }
 }
 
-/// Descriptors and algorithm of one shape.
-#[derive(Debug)]
-struct Call {
-    descriptor: Descriptor,
-    right: Layout,
-    left: Layout,
-    out: Layout,
-    algorithm: cublasLtMatmulAlgo_t,
-    beta: f32,
+/// A product among whose algorithms one is to be chosen.
+struct Subject<'a> {
+    handle: &'a Handle,
+    shape: &'a Shape,
+    call: &'a Call,
+    operands: Operands,
 }
 
-impl Call {
-    fn new(handle: &Handle, compute: Compute, shape: &Shape, bias: u64) -> Result<Self, CublasError> {
-        let &Shape { element, m, n, k, left_transposed, right_transposed, .. } = shape;
-        let kind = match element {
-            ElementType::F32 => cudaDataType::CUDA_R_32F,
-            ElementType::F16 => cudaDataType::CUDA_R_16F,
-        };
-        // Products of halves are accumulated in f32; TF32 concerns f32 operands alone.
-        let compute = match element {
-            ElementType::F32 => compute,
-            ElementType::F16 => Compute::CUBLAS_COMPUTE_32F,
-        };
-        let descriptor = Descriptor(result::create_matmul_desc(compute, cudaDataType::CUDA_R_32F)?);
-        // cublasOperation_t, which comes without names here: CUBLAS_OP_N is 0, CUBLAS_OP_T is 1.
-        let operation = i32::from;
-        let epilogue = match (shape.bias, shape.relu) {
-            (true, true) => LtEpilogue::CUBLASLT_EPILOGUE_RELU_BIAS,
-            (true, false) => LtEpilogue::CUBLASLT_EPILOGUE_BIAS,
-            (false, true) => LtEpilogue::CUBLASLT_EPILOGUE_RELU,
-            (false, false) => LtEpilogue::CUBLASLT_EPILOGUE_DEFAULT,
-        };
-        descriptor.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(right_transposed))?;
-        descriptor.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(left_transposed))?;
-        descriptor.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
-        if shape.bias {
-            descriptor.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
-        }
-        // As stored: a row-major matrix is a column-major one of exchanged extents.
-        let (right_rows, right_columns) = if right_transposed { (k, n) } else { (n, k) };
-        let (left_rows, left_columns) = if left_transposed { (m, k) } else { (k, m) };
-        let right = Layout::new(kind, right_rows, right_columns)?;
-        let left = Layout::new(kind, left_rows, left_columns)?;
-        let out = Layout::new(kind, n, m)?;
-        let wishes = Wishes(result::create_matmul_pref()?);
-        wishes.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
-        let places = [
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-        ];
-        for (place, alignment) in places.into_iter().zip(&shape.alignments) {
-            wishes.set(place, alignment)?;
-        }
-        // SAFETY: all descriptors were just created and live until the end of this function.
-        let found = unsafe {
-            result::get_matmul_algo_heuristic(handle.0, descriptor.0, right.0, left.0, out.0, out.0, wishes.0)
-        }?;
-        let beta = if shape.residual { 1.0 } else { 0.0 };
-        Ok(Self { descriptor, right, left, out, algorithm: found.algo, beta })
+impl Candidates for Subject<'_> {
+    type Way = Algorithm;
+
+    fn key(&self) -> String {
+        self.shape.key()
     }
 
-    fn run(
-        &self,
-        handle: &Handle,
-        [right, left, residual, out]: [u64; 4],
-        bias: u64,
-        workspace: u64,
-        stream: cudarc::cublaslt::sys::cudaStream_t,
-    ) -> Result<(), CublasError> {
-        if bias != 0 {
-            self.descriptor.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
-        }
-        let alpha = 1.0f32;
-        // SAFETY: the layouts describe memory whose lengths `multiply` asserted; the algorithm was chosen for these
-        // descriptors and alignments, and needs no more workspace than there is.
-        unsafe {
-            result::matmul(
-                handle.0,
-                self.descriptor.0,
-                (&raw const alpha).cast(),
-                (&raw const self.beta).cast(),
-                right as *const c_void,
-                self.right.0,
-                left as *const c_void,
-                self.left.0,
-                residual as *const c_void,
-                self.out.0,
-                out as *mut c_void,
-                self.out.0,
-                &raw const self.algorithm,
-                workspace as *mut c_void,
-                WORKSPACE,
-                stream,
-            )
-        }
+    fn ways(&mut self, most: usize) -> Result<Vec<Algorithm>, CudaError> {
+        self.call.algorithms(self.handle, most).doing("choosing an algorithm")
     }
-}
 
-// SAFETY: descriptors are plain host memory of the library; a `Call` is used under the lock of its `Products`.
-unsafe impl Send for Call {}
-
-#[derive(Debug)]
-struct Descriptor(cublasLtMatmulDesc_t);
-
-impl Descriptor {
-    fn set<V>(&self, attribute: Attribute, value: &V) -> Result<(), CublasError> {
-        // SAFETY: the descriptor is alive, and the library copies as many bytes as it is told.
-        unsafe {
-            result::set_matmul_desc_attribute(self.0, attribute, (&raw const *value).cast(), size_of::<V>())
-        }
+    fn name(&self, way: &Algorithm) -> String {
+        way.to_hex()
     }
-}
 
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // SAFETY: created with this value and destroyed once.
-        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    /// A table may have been damaged or edited: the library judges what it says.
+    fn restore(&mut self, name: &str) -> Option<Algorithm> {
+        Algorithm::from_hex(name).filter(|algorithm| self.call.accepts(self.handle, algorithm))
     }
-}
 
-#[derive(Debug)]
-struct Layout(cublasLtMatrixLayout_t);
-
-impl Layout {
-    /// Column-major, without gaps.
-    fn new(kind: cudaDataType, rows: usize, columns: usize) -> Result<Self, CublasError> {
-        result::create_matrix_layout(kind, rows as u64, columns as u64, rows as i64).map(Self)
-    }
-}
-
-impl Drop for Layout {
-    fn drop(&mut self) {
-        // SAFETY: created with this value and destroyed once.
-        let _ = unsafe { result::destroy_matrix_layout(self.0) };
-    }
-}
-
-/// What an algorithm may use, and may rely on.
-struct Wishes(cudarc::cublaslt::sys::cublasLtMatmulPreference_t);
-
-impl Wishes {
-    fn set<V>(&self, attribute: Preference, value: &V) -> Result<(), CublasError> {
-        // SAFETY: the object is alive, and the library copies as many bytes as it is told.
-        unsafe {
-            result::set_matmul_pref_attribute(self.0, attribute, (&raw const *value).cast(), size_of::<V>())
-        }
-    }
-}
-
-impl Drop for Wishes {
-    fn drop(&mut self) {
-        // SAFETY: created with this value and destroyed once.
-        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    /// Without a residual nothing of the result is read, and with one it is another matrix.
+    fn run(&mut self, way: &Algorithm) -> Result<(), CudaError> {
+        self.call.run(self.handle, way, &self.operands).doing("multiplying")
     }
 }

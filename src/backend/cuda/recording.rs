@@ -44,6 +44,8 @@ enum State {
 struct Captured {
     outputs: Vec<CudaTensor>,
     graph: Graph,
+    /// A work without outputs works in memory, too.
+    _arena: Arc<Buffer>,
 }
 
 impl CudaRecording {
@@ -122,7 +124,7 @@ fn capture(
     let graph = Graph::new(context, graph.doing("recording")?)?;
     let Mode::Placing(placing) = ended else { unreachable!("the session began with places") };
     assert_eq!(placing.next, placing.places.len(), "a recorded work allocates the same every time");
-    Ok(Captured { outputs, graph })
+    Ok(Captured { outputs, graph, _arena: placing.arena })
 }
 
 /// A graph in both its forms.
@@ -171,7 +173,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         let cuda = &self.context.cuda;
         // It may still run.
-        cuda.record_err(cuda.synchronize());
+        self.context.memory.wait();
         // SAFETY: both were made in `new`, and are destroyed once.
         unsafe {
             cuda.record_err(result::graph::exec_destroy(self.executable));

@@ -51,11 +51,6 @@ impl Pinned {
         self.pointer as CUdeviceptr
     }
 
-    /// Waits for everything that the device still does, with this memory or any other.
-    pub(super) fn wait(&self) {
-        self.context.record_err(self.context.synchronize());
-    }
-
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: allocated and initialised in `new`; nobody writes while the reference lives, because every copy
         // into it was waited for.

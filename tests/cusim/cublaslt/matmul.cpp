@@ -14,8 +14,15 @@ namespace cusim {
 
 namespace {
 
-// What the better of the two algorithms needs. An odd amount, to show who passes less than was asked for.
-constexpr uint64_t WORKSPACE_BYTES = (256 << 10) + 16;
+// A way to multiply: they differ in the order of summation, and so in the last bits.
+struct Way {
+    // An odd amount, to show who passes less than was asked for.
+    uint64_t workspace_bytes;
+    int64_t depth;  // k in one partial sum
+};
+
+// In the order in which the heuristic offers them.
+constexpr Way ALGORITHMS[] = {{(256 << 10) + 16, 256}, {0, 256}, {0, 64}, {(64 << 10) + 16, 1024}};
 
 constexpr uint64_t BIAS_ALIGNMENT = 16;
 
@@ -135,9 +142,41 @@ uint64_t digest(const Problem& problem) {
     return hash;
 }
 
-Algorithm algorithm_for(const Problem& problem, const MatmulPreference& preference, uint64_t workspace_bytes) {
-    return {digest(problem),       workspace_bytes,        preference.alignment_a, preference.alignment_b,
-            preference.alignment_c, preference.alignment_d, {}};
+// FNV-1a over an algorithm but for the seal itself.
+uint64_t seal_of(const Algorithm& algorithm) {
+    uint64_t hash = 0xcbf29ce484222325ull;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(&algorithm);
+    for (size_t i = 0; i < offsetof(Algorithm, seal); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+Algorithm algorithm_for(const Problem& problem, const MatmulPreference& preference, size_t number) {
+    Algorithm algorithm{digest(problem),
+                        ALGORITHMS[number].workspace_bytes,
+                        preference.alignment_a,
+                        preference.alignment_b,
+                        preference.alignment_c,
+                        preference.alignment_d,
+                        number,
+                        {},
+                        0};
+    algorithm.seal = seal_of(algorithm);
+    return algorithm;
+}
+
+// Whether these 64 bytes are an algorithm of this problem. The real library may notice less.
+bool is_sound(const Algorithm& algorithm, const Problem& problem) {
+    return algorithm.seal == seal_of(algorithm) && algorithm.problem == digest(problem) &&
+           algorithm.number < std::size(ALGORITHMS);
+}
+
+// Each further algorithm takes another ten microseconds, counted from the fastest; a factor that the cache does not hold
+// makes all of them slow.
+uint64_t duration_of(const Algorithm& algorithm, size_t largest_factor) {
+    constexpr size_t COUNT = std::size(ALGORITHMS);
+    const size_t rank = (algorithm.number + COUNT - settings().fastest_algorithm % COUNT) % COUNT;
+    const uint64_t cached = 10000 * (1 + rank);
+    return largest_factor > size_t(L2_CACHE_BYTES) ? 16 * cached : cached;
 }
 
 Status read_problem(void* handle, void* operation, void* a, void* b, void* c, void* d, Problem& problem) {
@@ -184,8 +223,10 @@ View view_of(const MatrixLayout& layout, const void* data, int transpose) {
 
 class Matmul final : public Work {
   public:
-    Matmul(const Product& product, std::vector<Extent> operands, Extent workspace)
-        : product_(product), operands_(std::move(operands)), workspace_(workspace) {}
+    Matmul(const Product& product, std::vector<Extent> operands, Extent workspace, uint64_t nanoseconds)
+        : product_(product), operands_(std::move(operands)), workspace_(workspace), nanoseconds_(nanoseconds) {}
+
+    uint64_t nanoseconds() const override { return nanoseconds_; }
 
     std::string name() const override {
         return "a product of " + std::to_string(product_.m) + "×" + std::to_string(product_.k) + " and " +
@@ -213,6 +254,7 @@ class Matmul final : public Work {
     Product product_;
     std::vector<Extent> operands_;
     Extent workspace_;
+    uint64_t nanoseconds_;
 };
 
 bool aligned(const void* address, uint64_t alignment) { return reinterpret_cast<uintptr_t>(address) % alignment == 0; }
@@ -253,6 +295,7 @@ CUSIM_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* operation, void
                                              void* preference_handle, int wanted, HeuristicResult* results, int* found) {
     if (!found || !results || wanted < 1) return STATUS_INVALID_VALUE;
     *found = 0;
+    ++cublaslt_questions();
     Problem problem;
     const Status status = read_problem(handle, operation, a, b, c, d, problem);
     if (status != STATUS_SUCCESS) return status;
@@ -262,10 +305,23 @@ CUSIM_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* operation, void
                                      preference->alignment_d}) {
         if (!std::has_single_bit(alignment)) return STATUS_INVALID_VALUE;
     }
-    for (const uint64_t workspace_bytes : {WORKSPACE_BYTES, uint64_t(0)}) {
+    for (size_t number = 0; number < std::size(ALGORITHMS); ++number) {
+        const uint64_t workspace_bytes = ALGORITHMS[number].workspace_bytes;
         if (*found == wanted || workspace_bytes > preference->workspace_bytes) continue;
-        results[(*found)++] = {algorithm_for(problem, *preference, workspace_bytes), workspace_bytes, STATUS_SUCCESS, 1.0f, {}};
+        results[(*found)++] = {algorithm_for(problem, *preference, number), workspace_bytes, STATUS_SUCCESS, 1.0f, {}};
     }
+    return STATUS_SUCCESS;
+}
+
+CUSIM_API int cublasLtMatmulAlgoCheck(void* handle, void* operation, void* a, void* b, void* c, void* d,
+                                      const Algorithm* algorithm, HeuristicResult* result) {
+    if (!algorithm || !result) return STATUS_INVALID_VALUE;
+    ++cublaslt_questions();
+    Problem problem;
+    const Status status = read_problem(handle, operation, a, b, c, d, problem);
+    if (status != STATUS_SUCCESS) return status;
+    if (!is_sound(*algorithm, problem)) return STATUS_NOT_SUPPORTED;
+    *result = {*algorithm, algorithm->workspace_bytes, STATUS_SUCCESS, 1.0f, {}};
     return STATUS_SUCCESS;
 }
 
@@ -279,8 +335,8 @@ CUSIM_API int cublasLtMatmul(void* handle, void* operation, const float* alpha, 
     if (!alpha || !beta) return STATUS_INVALID_VALUE;
     // Without an algorithm the library looks at the pointers and finds one that needs nothing.
     const MatmulPreference any{.workspace_bytes = 0, .alignment_a = 1, .alignment_b = 1, .alignment_c = 1, .alignment_d = 1};
-    const Algorithm algorithm = chosen ? *chosen : algorithm_for(problem, any, 0);
-    if (algorithm.problem != digest(problem)) {
+    const Algorithm algorithm = chosen ? *chosen : algorithm_for(problem, any, 1);
+    if (!is_sound(algorithm, problem)) {
         explain("a product with an algorithm that was chosen for another one");
         return STATUS_INVALID_VALUE;
     }
@@ -309,8 +365,10 @@ CUSIM_API int cublasLtMatmul(void* handle, void* operation, const float* alpha, 
         .tf32 = how.compute == COMPUTE_32F_FAST_TF32,
         .relu = has_relu(how.epilogue),
         .bias = {},
+        .depth = ALGORITHMS[algorithm.number].depth,
     };
     std::vector<Extent> operands{extent_of(problem.a, a), extent_of(problem.b, b), extent_of(problem.d, d)};
+    const size_t largest_factor = std::max(operands[0].bytes, operands[1].bytes);
     if (reads_c) operands.push_back(extent_of(problem.c, c));
     const Extent scratch{workspace, algorithm.workspace_bytes};
     if (scratch.bytes > 0) {
@@ -333,7 +391,8 @@ CUSIM_API int cublasLtMatmul(void* handle, void* operation, const float* alpha, 
         const uint64_t elements = problem.d.rows + uint64_t(problem.d.batches - 1) * uint64_t(how.bias_batch_stride);
         operands.push_back({product.bias.data, elements * bytes_of(element)});
     }
-    const Result result = submit_product(stream, std::make_shared<Matmul>(product, std::move(operands), scratch));
+    const Result result = submit_product(stream, std::make_shared<Matmul>(product, std::move(operands), scratch,
+                                                                         duration_of(algorithm, largest_factor)));
     if (result == SUCCESS) return STATUS_SUCCESS;
     return result == INVALID_VALUE || result == INVALID_HANDLE ? STATUS_INVALID_VALUE : STATUS_EXECUTION_FAILED;
 }

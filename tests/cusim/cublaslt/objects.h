@@ -53,12 +53,14 @@ struct MatmulPreference {
     uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
 };
 
-// What cublasLtMatmulAlgo_t holds: opaque to programs, 64 bytes, copied freely.
+// What cublasLtMatmulAlgo_t holds: opaque to programs, 64 bytes, copied and stored freely.
 struct Algorithm {
     uint64_t problem;  // a digest of what it was made for
     uint64_t workspace_bytes;
     uint32_t alignment_a, alignment_b, alignment_c, alignment_d;
-    uint64_t reserved[4];
+    uint64_t number;  // in ALGORITHMS
+    uint64_t reserved[2];
+    uint64_t seal;  // a digest of all of the above
 };
 static_assert(sizeof(Algorithm) == 64);
 

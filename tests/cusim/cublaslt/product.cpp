@@ -21,7 +21,6 @@ namespace {
 
 constexpr int64_t PANEL_ROWS = 16;     // of D in one call of the kernel
 constexpr int64_t PANEL_COLUMNS = 6;   // likewise: twelve AVX2 registers of sums in all
-constexpr int64_t DEPTH = 256;         // k in one partial sum
 constexpr int64_t TILE_ROWS = 8 * PANEL_ROWS;
 constexpr int64_t TILE_COLUMNS = 16 * PANEL_COLUMNS;
 
@@ -137,8 +136,8 @@ void compute_tile(const Product& product, int64_t batch, const float* a, const f
     constexpr int64_t PANEL_SUMS = PANEL_ROWS * PANEL_COLUMNS;
     constexpr int64_t ROW_PANELS = TILE_ROWS / PANEL_ROWS;
     std::vector<float> sums(size_t(TILE_ROWS * TILE_COLUMNS), 0.0f);
-    for (int64_t start = 0; start < product.k; start += DEPTH) {
-        const int64_t depth = std::min(DEPTH, product.k - start);
+    for (int64_t start = 0; start < product.k; start += product.depth) {
+        const int64_t depth = std::min(product.depth, product.k - start);
         for (int64_t j = 0; j < columns; j += PANEL_COLUMNS) {
             for (int64_t i = 0; i < rows; i += PANEL_ROWS) {
                 multiply_panels(a + (first_row + i) * product.k + start * PANEL_ROWS,

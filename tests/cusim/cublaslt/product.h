@@ -29,10 +29,11 @@ struct Product {
     bool relu = false;
     // One value a row of D; null without a bias.
     View bias;
+    int64_t depth = 256;  // of a partial sum
 };
 
-// Every element is summed in one order, whatever the number of threads: partial sums over 256 neighbouring k, in f32. C is
-// not read where beta is 0. NaN passes through ReLU.
+// Every element is summed in one order, whatever the number of threads: partial sums over `depth` neighbouring k, in f32. C
+// is not read where beta is 0. NaN passes through ReLU.
 void compute(const Product& product);
 
 }  // namespace cusim

@@ -28,4 +28,6 @@ struct cusim_counters_t {
     uint64_t downloads;
     uint64_t downloaded_bytes;
     uint64_t synchronisations;  // calls in which the host waited for the device
+    uint64_t elapsed_times;     // questions for the time between two events
+    uint64_t cublaslt_questions;  // of the whole process: for algorithms, and whether one is good
 };

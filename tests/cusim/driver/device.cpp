@@ -68,6 +68,11 @@ std::atomic<uint64_t>& cublaslt_objects() {
     return objects;
 }
 
+std::atomic<uint64_t>& cublaslt_questions() {
+    static std::atomic<uint64_t> questions{0};
+    return questions;
+}
+
 std::vector<Device*>& devices() {
     // Never destroyed: other threads may be in a call while the process ends.
     static auto* all = [] {

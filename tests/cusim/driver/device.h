@@ -17,6 +17,8 @@ namespace cusim {
 class Capture;
 class Stream;
 
+constexpr int L2_CACHE_BYTES = 4 << 20;
+
 class Device {
   public:
     explicit Device(int ordinal);
@@ -29,6 +31,9 @@ class Device {
 
     Memory memory;
     cusim_counters_t counters{};
+    // Nanoseconds since the process began, as events measure them: each piece of work takes a time that depends on
+    // itself alone, so that what a program measures is the same every time.
+    uint64_t clock = 0;
     std::set<std::shared_ptr<Stream>> streams;
     std::set<Capture*> captures;
 
@@ -57,6 +62,9 @@ void invalidate(Capture& capture);
 
 // Objects of cuBLASLt that are alive, in the whole process: that library counts them here.
 std::atomic<uint64_t>& cublaslt_objects();
+
+// Likewise, what it was asked for without doing any work.
+std::atomic<uint64_t>& cublaslt_questions();
 
 // All devices of the machine; made at the first call.
 std::vector<Device*>& devices();

@@ -87,7 +87,7 @@ static std::optional<int> attribute_value(int attribute) {
         case 37:  // GLOBAL_MEMORY_BUS_WIDTH, bits
             return 256;
         case 38:  // L2_CACHE_SIZE
-            return 4 << 20;
+            return L2_CACHE_BYTES;
         case 39:  // MAX_THREADS_PER_MULTIPROCESSOR
             return 2048;
         case 40:  // ASYNC_ENGINE_COUNT
@@ -257,5 +257,6 @@ CUSIM_API int cusim_counters(int ordinal, cusim_counters_t* counters) {
     *counters = device->counters;
     counters->pinned_allocations = pinned_memory().count(*device);
     counters->cublaslt_objects = cublaslt_objects();
+    counters->cublaslt_questions = cublaslt_questions();
     return SUCCESS;
 }

@@ -110,10 +110,11 @@ CUSIM_API int cuLaunchHostFunc(void* handle, void (*function)(void*), void* argu
 
 // --- Events ---------------------------------------------------------------------------------------------------------------
 
-CUSIM_API int cuEventCreate(void** handle, unsigned) {
+CUSIM_API int cuEventCreate(void** handle, unsigned flags) {
+    constexpr unsigned DISABLE_TIMING = 2;
     return on_current_device([&](Device& device) {
         ++device.counters.events;
-        *handle = handles<Event>().add(std::make_shared<Event>(device));
+        *handle = handles<Event>().add(std::make_shared<Event>(device, (flags & DISABLE_TIMING) == 0));
         return SUCCESS;
     });
 }
@@ -141,6 +142,7 @@ CUSIM_API int cuEventSynchronize(void* handle) {
     return on_event(handle, [](Event& event) {
         if (!event.record) return SUCCESS;
         if (event.record->capture) return invalidate(*event.record->capture), CAPTURED_EVENT;
+        if (event.record->done) return SUCCESS;
         ++event.device.counters.synchronisations;
         event.record->complete();
         return SUCCESS;
@@ -162,8 +164,10 @@ CUSIM_API int cuEventElapsedTime_v2(float* milliseconds, void* start_handle, voi
     if (!end) return INVALID_HANDLE;
     return on_event(start_handle, [&](Event& start) {
         if (&start.device != &end->device || !start.record || !end->record) return INVALID_HANDLE;
+        if (!start.timing || !end->timing) return INVALID_HANDLE;
         if (!start.record->done || !end->record->done) return NOT_READY;
-        *milliseconds = std::chrono::duration<float, std::milli>(end->record->when - start.record->when).count();
+        ++start.device.counters.elapsed_times;
+        *milliseconds = float(double(int64_t(end->record->when - start.record->when)) * 1e-6);
         return SUCCESS;
     });
 }

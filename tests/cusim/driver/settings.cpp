@@ -36,6 +36,7 @@ static Settings read() {
         .short_buffers = number("CUSIM_SHORT_BUFFERS", 0) != 0,
         .cublaslt_version = size_t(number("CUSIM_CUBLASLT_VERSION", 130000)),
         .no_epilogue = number("CUSIM_NO_EPILOGUE", 0) != 0,
+        .fastest_algorithm = unsigned(number("CUSIM_FASTEST_ALGORITHM", 0)),
         .order = order(),
         .report_leaks = number("CUSIM_LEAKS", 0) != 0,
     };

@@ -17,6 +17,7 @@ struct Settings {
     bool short_buffers;          // CUSIM_SHORT_BUFFERS: each allocation ends 4 bytes early
     size_t cublaslt_version;     // CUSIM_CUBLASLT_VERSION, 130000 (major · 10000 + minor · 100 + patch)
     bool no_epilogue;            // CUSIM_NO_EPILOGUE: cuBLASLt offers no fused epilogue
+    unsigned fastest_algorithm;  // CUSIM_FASTEST_ALGORITHM, 0: that of cuBLASLt's algorithms which takes the least time
     std::optional<Order> order;  // CUSIM_ORDER, forward, reverse or shuffled: on every device
     bool report_leaks;           // CUSIM_LEAKS: what is still alive is listed on stderr at exit
 };

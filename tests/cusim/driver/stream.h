@@ -4,7 +4,6 @@
 // another, or that touches a pinned buffer before its copy is over, sees old data every time instead of now and then.
 #pragma once
 
-#include <chrono>
 #include <deque>
 #include <memory>
 
@@ -19,7 +18,7 @@ class Stream;
 struct Record {
     std::shared_ptr<Stream> stream;
     bool done = false;
-    std::chrono::steady_clock::time_point when;
+    uint64_t when = 0;  // on the device's clock
     // For a point in a capture: there it is a position, and never done.
     std::shared_ptr<Capture> capture;
     size_t lane = 0;
@@ -62,8 +61,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
 };
 
 struct Event {
-    explicit Event(Device& device) : device(device) {}
+    Event(Device& device, bool timing) : device(device), timing(timing) {}
     Device& device;
+    const bool timing;
     std::shared_ptr<Record> record;  // null until it is recorded
     unsigned queries = 0;            // in a row that were answered with "not ready"
 };

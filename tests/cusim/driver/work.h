@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,9 @@ class Work {
     virtual Result check(Device&) const { return SUCCESS; }
 
     virtual void run(Device& device) = 0;
+
+    // What it takes on the device's clock.
+    virtual uint64_t nanoseconds() const { return 1000; }
 
     // Host memory that the work holds until it has run.
     virtual size_t staged_bytes() const { return 0; }
