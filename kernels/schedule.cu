@@ -2,7 +2,7 @@
 
 // end_step: the cursor of an epoch moves to the next step.
 //
-// A step's kernels read what is theirs through the cursor: gather_rows its images, add_noise the step that its draws
+// A step's kernels read what is theirs through the cursor: gather_rows its images, noise the step that its draws
 // belong to, adam its bias corrections. No argument of theirs changes from step to step, and all steps of one size are
 // the same work. One thread, 16 bytes.
 

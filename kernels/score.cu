@@ -2,11 +2,8 @@
 
 // score: out[r] = Σ_c x[r, c]·w[c], the discriminator's last layer, `[R, C], [C] → [R]`.
 // leaky_relu_score: the same of leaky_relu(x): inference never writes the activation.
-// score_backward: grad_input[r, c] = ds[r]·w[c] `[R, C]`, grad_weight[c] = Σ_r ds[r]·x[r, c] `[C]`.
 //
-// Forward: one warp a row, packets of four where C allows, four sums a lane. 4·R·C bytes, 2·R·C operations.
-// Backward: see "Sums over the rows of a matrix"; reads x and writes grad_input, 8·R·C bytes, 3·R·C operations. The
-// second stage of grad_weight is `column_sums`.
+// One warp a row, packets of four where C allows, four sums a lane. 4·R·C bytes, 2·R·C operations.
 
 // Lane 0 gets the dot product of a row with the weight.
 template <unsigned WIDTH, class Activation>
@@ -57,29 +54,4 @@ extern "C" __global__ void __launch_bounds__(256) leaky_relu_score(const float* 
                                                                    float* __restrict__ out, unsigned rows,
                                                                    unsigned columns, float slope) {
     score_rows(input, weight, out, rows, columns, LeakyRelu{slope});
-}
-
-// grad_input, and the sums of grad_weight over groups of 128 rows: `[R], [R, C], [C] → [R, C], [groups, C]`.
-// Blocks: ⌈C/32⌉ × groups.
-extern "C" __global__ void __launch_bounds__(256) score_backward(const float* __restrict__ gradient,
-                                                                 const float* __restrict__ input,
-                                                                 const float* __restrict__ weight,
-                                                                 float* __restrict__ grad_input,
-                                                                 double* __restrict__ partials, unsigned rows,
-                                                                 unsigned columns) {
-    const unsigned column = column_index();
-    const unsigned count = column < columns ? lane_rows(rows) : 0;
-    float x[LANE_ROWS], ds[LANE_ROWS];
-    load_lane(input, rows, columns, x);
-#pragma unroll
-    for (unsigned i = 0; i < LANE_ROWS; ++i) ds[i] = i < count ? gradient[lane_row(i)] : 0.0f;
-    const float w = column < columns ? weight[column] : 0.0f;
-    double sum[1] = {0.0};
-#pragma unroll
-    for (unsigned i = 0; i < LANE_ROWS; ++i) {
-        if (i < count) grad_input[lane_row(i) * columns + column] = ds[i] * w;
-        sum[0] += ds[i] * x[i];
-    }
-    sum_lanes(sum);
-    if (lane_index() == 0 && column < columns) partials[u64(blockIdx.y) * columns + column] = sum[0];
 }

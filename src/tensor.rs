@@ -68,6 +68,7 @@ macro_rules! impl_scalar {
             fn max(self, other: Self) -> Self {
                 if self >= other || self.is_nan() { self } else { other }
             }
+            #[inline(always)]
             fn fill_normals(philox: &Philox, first_block: u64, out: &mut [Self]) {
                 $fill_normals(philox, first_block, out);
             }

@@ -168,26 +168,56 @@ impl Default for BatchNormConstants {
     }
 }
 
-/// The tensors of a BatchNorm1d, all `[C]`; a training step updates the running ones.
+/// What [`Backend::batch_norm_score`] reads besides its input.
 #[derive(Debug)]
-pub struct BatchNormState<'a, T> {
-    /// Scale.
+pub struct BatchNormScore<'a, T> {
+    /// `[C]`, added to every row before the statistics are taken.
+    pub bias: &'a T,
+    /// Scale of the BatchNorm, `[C]`.
     pub gamma: &'a T,
-    /// Shift.
+    /// Shift of the BatchNorm, `[C]`.
     pub beta: &'a T,
+    /// What the dot product is with, `[1, C]`.
+    pub weight: &'a T,
+    /// LeakyReLU's slope on the negative side.
+    pub slope: f64,
+    /// The BatchNorm's constants.
+    pub constants: BatchNormConstants,
+}
+
+/// The statistics that a BatchNorm1d keeps for evaluation, both `[C]`; a training step moves them.
+#[derive(Debug)]
+pub struct RunningStatistics<'a, T> {
     /// Running mean.
-    pub running_mean: &'a mut T,
+    pub mean: &'a mut T,
     /// Running variance, unbiased, as PyTorch keeps it.
-    pub running_var: &'a mut T,
+    pub var: &'a mut T,
 }
 
 /// What the backward pass of a BatchNorm needs from its forward pass.
 #[derive(Debug)]
 pub struct BatchNormSaved<T> {
-    /// Mean of the batch, `[C]`.
+    /// Mean of the batch, before any bias, `[C]`.
     pub mean: T,
     /// `1/√(var + ε)` of the batch with the biased variance, `[C]`.
     pub inverse_std: T,
+}
+
+/// Gradients of [`Backend::batch_norm_score`].
+#[derive(Debug)]
+pub struct BatchNormScoreGradients<T> {
+    /// With respect to the hidden features, which both halves depend on, `[R, C]`.
+    pub hidden: T,
+    /// With respect to what noise adds to them, `[R, C]`.
+    pub shift: T,
+    /// `[C]`; zero but for rounding, since a BatchNorm subtracts whatever is added to all rows.
+    pub bias: T,
+    /// `[C]`.
+    pub gamma: T,
+    /// `[C]`.
+    pub beta: T,
+    /// `[1, C]`.
+    pub weight: T,
 }
 
 /// One parameter in the multi-tensor optimiser step.
@@ -246,6 +276,13 @@ pub enum CachePrecision {
 pub trait DeviceTensor: std::fmt::Debug + Send + Sync {
     /// The extent of every axis, outermost first.
     fn shape(&self) -> &[usize];
+}
+
+/// A shape whose last axis has another extent.
+fn with_last_axis(shape: &[usize], extent: usize) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    *shape.last_mut().unwrap_or_else(|| panic!("a vector or a matrix has a last axis")) = extent;
+    shape
 }
 
 /// A device: memory, and the operations by the one name that kernel, launcher and test share.
@@ -400,7 +437,7 @@ pub trait Backend: Send + Sync {
 
     // --- The head --------------------------------------------------------------------------------------------
 
-    /// `x·Wᵀ + b`: `[R, I], [O, I], [O] → [R, O]`.
+    /// `x·Wᵀ + b`: `[R, I], [O, I], [O] → [R, O]`. Here and in its gradients a vector counts as one row: `[I] → [O]`.
     fn linear(
         &self,
         input: &Self::Tensor,
@@ -428,30 +465,35 @@ pub trait Backend: Send + Sync {
     /// Gradient of a bias: the sum over rows, `[R, C] → [C]`.
     fn column_sums(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// Eq. 6: `q` above `q + ε`, `[R, C] → [2R, C]`. Element `row·C + channel` takes normal number
-    /// `element mod 4` of Philox block `element / 4`.
-    fn add_noise(&self, input: &Self::Tensor, noise: Noise<'_, Self::Schedule>) -> Result<Self::Tensor>;
+    /// `sum + term`, element by element, into `sum`: gradients of what two operations read.
+    fn add(&self, sum: &mut Self::Tensor, term: &Self::Tensor) -> Result<()>;
 
-    /// Gradient of [`Backend::add_noise`]: the halves added, `[2R, C] → [R, C]`.
-    fn add_noise_backward(&self, gradient: &Self::Tensor) -> Result<Self::Tensor>;
+    /// ε of Eq. 6, `[R, C]`: element `row·C + channel` is σ times normal number `element mod 4` of Philox block
+    /// `element / 4`.
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, Self::Schedule>) -> Result<Self::Tensor>;
 
-    /// BatchNorm1d with the batch's own statistics (`torch.nn.BatchNorm1d` in training): `[R, C] → [R, C]`, R > 1;
-    /// moves the running statistics.
-    fn batch_norm(
+    /// The discriminator behind its first product, in training: `D` of the hidden features of q, `hidden`, and of
+    /// q + ε, `hidden + shift`: `[R, C], [R, C] → [2R]`. To both, as one batch, the bias is added; then come BatchNorm1d
+    /// with the batch's own statistics, LeakyReLU and the dot product. Moves the running statistics.
+    ///
+    /// Nothing of the batch's size is written but the scores; gradients are computed from the input again.
+    fn batch_norm_score(
         &self,
-        input: &Self::Tensor,
-        state: BatchNormState<'_, Self::Tensor>,
-        constants: BatchNormConstants,
+        hidden: &Self::Tensor,
+        shift: &Self::Tensor,
+        layers: &BatchNormScore<'_, Self::Tensor>,
+        running: RunningStatistics<'_, Self::Tensor>,
     ) -> Result<(Self::Tensor, BatchNormSaved<Self::Tensor>)>;
 
-    /// Gradients of [`Backend::batch_norm`] with respect to input, gamma and beta.
-    fn batch_norm_backward(
+    /// Gradients of [`Backend::batch_norm_score`], given that of the scores, `[2R]`.
+    fn batch_norm_score_backward(
         &self,
         gradient: &Self::Tensor,
-        input: &Self::Tensor,
-        gamma: &Self::Tensor,
+        hidden: &Self::Tensor,
+        shift: &Self::Tensor,
+        layers: &BatchNormScore<'_, Self::Tensor>,
         saved: &BatchNormSaved<Self::Tensor>,
-    ) -> Result<(Self::Tensor, Self::Tensor, Self::Tensor)>;
+    ) -> Result<BatchNormScoreGradients<Self::Tensor>>;
 
     /// BatchNorm1d with given statistics (evaluation): `(x − mean)/√(var + ε)·gamma + beta`, all `[C]`.
     fn batch_norm_inference(
@@ -498,14 +540,6 @@ pub trait Backend: Send + Sync {
         slope: f64,
         weight: &Self::Tensor,
     ) -> Result<Self::Tensor>;
-
-    /// Gradients of [`Backend::score`] with respect to input and weight.
-    fn score_backward(
-        &self,
-        gradient: &Self::Tensor,
-        input: &Self::Tensor,
-        weight: &Self::Tensor,
-    ) -> Result<(Self::Tensor, Self::Tensor)>;
 
     /// The loss of `D([q ; q⁻])`, `[2R]`: returns its gradient `[2R]` and adds to `totals` (`[LOSS_TOTALS]`):
     /// loss · `images`, the rows beyond each margin, and R. Nothing is read back: an epoch costs one download. A

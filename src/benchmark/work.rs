@@ -85,7 +85,7 @@ pub fn map(grid: usize, side: usize) -> u64 {
 }
 
 /// One image in one epoch of the head's training: forward over q and q⁻, gradients of every weight and of every input
-/// that is not a constant. Algorithm 1 as it is written; a program that adds the gradients of q and q⁻ first does less.
+/// that is not a constant. Algorithm 1 as it is written; training does less of it, see [`crate::head::Head::record`].
 pub fn trained_head(config: HeadConfig, rows: usize) -> u64 {
     let (channels, hidden) = (config.channels, config.hidden);
     // Forward, gradient of the weight, and, behind an adaptor, of the input; over twice the rows.

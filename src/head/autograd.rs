@@ -4,11 +4,14 @@
 //! backwards, each operation turns the gradient of its output into gradients of its inputs. It knows no device: every
 //! computation is a [`Backend`] call.
 //!
-//! Gradients stop at the backbone by construction: features enter as [`Tape::constant`], a constant needs no
+//! Gradients stop at the backbone by construction: features and noise enter as [`Tape::constant`], a constant needs no
 //! gradient, and an operation computes no gradient that nobody needs. The first linear layer therefore never pays
-//! for the gradient of its input.
+//! for the gradient of its input. Where several operations read a variable, its gradients are added up.
 
-use crate::backend::{Backend, BatchNormConstants, BatchNormSaved, BatchNormState, Loss, Noise, Result};
+use crate::backend::{
+    Backend, BatchNormConstants, BatchNormSaved, BatchNormScore, DeviceTensor, Loss, Result,
+    RunningStatistics,
+};
 
 /// A tensor on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +22,46 @@ enum Operation<T> {
     Constant,
     Parameter { index: usize },
     Linear { input: Variable, weight: Variable, bias: Option<Variable> },
-    AddNoise { input: Variable },
-    BatchNorm { input: Variable, gamma: Variable, beta: Variable, saved: BatchNormSaved<T> },
+    Compose { outer: Variable, inner: Variable },
     LeakyRelu { input: Variable, slope: f64 },
-    Score { input: Variable, weight: Variable },
+    BatchNormScore { inputs: ScoreInputs<Variable>, slope: f64, saved: BatchNormSaved<T> },
+}
+
+/// What [`Backend::batch_norm_score`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreInputs<V> {
+    /// Hidden features of q.
+    pub hidden: V,
+    /// What noise adds to them.
+    pub shift: V,
+    /// The hidden layer's bias.
+    pub bias: V,
+    /// The BatchNorm's scale.
+    pub gamma: V,
+    /// The BatchNorm's shift.
+    pub beta: V,
+    /// The last layer's weight.
+    pub weight: V,
+}
+
+impl<V> ScoreInputs<V> {
+    fn map<W>(self, f: impl Fn(V) -> W) -> ScoreInputs<W> {
+        ScoreInputs {
+            hidden: f(self.hidden),
+            shift: f(self.shift),
+            bias: f(self.bias),
+            gamma: f(self.gamma),
+            beta: f(self.beta),
+            weight: f(self.weight),
+        }
+    }
+}
+
+impl<T> ScoreInputs<&T> {
+    fn layers(&self, slope: f64) -> BatchNormScore<'_, T> {
+        let ScoreInputs { bias, gamma, beta, weight, .. } = *self;
+        BatchNormScore { bias, gamma, beta, weight, slope, constants: BatchNormConstants::default() }
+    }
 }
 
 /// Parameters are lent to the tape, everything else is its own.
@@ -80,26 +119,10 @@ impl<'a, B: Backend> Tape<'a, B> {
         Ok(self.record(Operation::Linear { input, weight, bias }, value))
     }
 
-    /// Records [`Backend::add_noise`].
-    pub fn add_noise(&mut self, input: Variable, noise: Noise<'_, B::Schedule>) -> Result<Variable> {
-        let value = self.backend.add_noise(self.value(input), noise)?;
-        Ok(self.record(Operation::AddNoise { input }, value))
-    }
-
-    /// Records [`Backend::batch_norm`], which also moves the running statistics.
-    pub fn batch_norm(
-        &mut self,
-        input: Variable,
-        gamma: Variable,
-        beta: Variable,
-        running_mean: &mut B::Tensor,
-        running_var: &mut B::Tensor,
-        constants: BatchNormConstants,
-    ) -> Result<Variable> {
-        let state =
-            BatchNormState { gamma: self.value(gamma), beta: self.value(beta), running_mean, running_var };
-        let (value, saved) = self.backend.batch_norm(self.value(input), state, constants)?;
-        Ok(self.record(Operation::BatchNorm { input, gamma, beta, saved }, value))
+    /// Records `outer·inner`, the weight of two linear layers, one behind the other: `[O, H], [H, I] → [O, I]`.
+    pub fn compose(&mut self, outer: Variable, inner: Variable) -> Result<Variable> {
+        let value = self.backend.linear_grad_input(self.value(outer), self.value(inner))?;
+        Ok(self.record(Operation::Compose { outer, inner }, value))
     }
 
     /// Records [`Backend::leaky_relu`].
@@ -108,10 +131,17 @@ impl<'a, B: Backend> Tape<'a, B> {
         Ok(self.record(Operation::LeakyRelu { input, slope }, value))
     }
 
-    /// Records [`Backend::score`].
-    pub fn score(&mut self, input: Variable, weight: Variable) -> Result<Variable> {
-        let value = self.backend.score(self.value(input), self.value(weight))?;
-        Ok(self.record(Operation::Score { input, weight }, value))
+    /// Records [`Backend::batch_norm_score`], which also moves the running statistics.
+    pub fn batch_norm_score(
+        &mut self,
+        inputs: ScoreInputs<Variable>,
+        slope: f64,
+        running: RunningStatistics<'_, B::Tensor>,
+    ) -> Result<Variable> {
+        let values = inputs.map(|variable| self.value(variable));
+        let (value, saved) =
+            self.backend.batch_norm_score(values.hidden, values.shift, &values.layers(slope), running)?;
+        Ok(self.record(Operation::BatchNormScore { inputs, slope, saved }, value))
     }
 
     /// The loss of `scores`, added to `totals`, and its gradient with respect to them: where a backward pass starts.
@@ -151,57 +181,58 @@ impl<'a, B: Backend> Tape<'a, B> {
                     parameters[index] = Some(gradient);
                 }
                 Operation::Linear { input, weight, bias } => {
-                    let backend = self.backend;
-                    if let Some(bias) = bias {
-                        self.send(&mut pending, bias, || backend.column_sums(&gradient))?;
-                    }
                     self.send(&mut pending, weight, || {
-                        backend.linear_grad_weight(&gradient, self.value(input))
+                        self.backend.linear_grad_weight(&gradient, self.value(input))
                     })?;
-                    // Behind [q ; q + ε] both halves lead back to q. Adding their gradients before the product
-                    // instead of after it halves the product.
-                    if let Operation::AddNoise { input: source } = self.nodes[input.0].operation {
-                        self.send(&mut pending, source, || {
-                            let joined = backend.add_noise_backward(&gradient)?;
-                            backend.linear_grad_input(&joined, self.value(weight))
-                        })?;
-                    } else {
-                        self.send(&mut pending, input, || {
-                            backend.linear_grad_input(&gradient, self.value(weight))
+                    self.send(&mut pending, input, || {
+                        self.backend.linear_grad_input(&gradient, self.value(weight))
+                    })?;
+                    if let Some(bias) = bias {
+                        let one_row = gradient.shape().len() == 1;
+                        self.send(&mut pending, bias, || {
+                            if one_row { Ok(gradient) } else { self.backend.column_sums(&gradient) }
                         })?;
                     }
                 }
-                Operation::AddNoise { input } => {
-                    self.send(&mut pending, input, || self.backend.add_noise_backward(&gradient))?;
-                }
-                Operation::BatchNorm { input, gamma, beta, saved } => {
-                    let (grad_input, grad_gamma, grad_beta) = self.backend.batch_norm_backward(
-                        &gradient,
-                        self.value(input),
-                        self.value(gamma),
-                        &saved,
-                    )?;
-                    self.send(&mut pending, input, || Ok(grad_input))?;
-                    self.send(&mut pending, gamma, || Ok(grad_gamma))?;
-                    self.send(&mut pending, beta, || Ok(grad_beta))?;
+                Operation::Compose { outer, inner } => {
+                    self.send(&mut pending, outer, || {
+                        self.backend.linear(&gradient, self.value(inner), None)
+                    })?;
+                    self.send(&mut pending, inner, || {
+                        self.backend.linear_grad_weight(self.value(outer), &gradient)
+                    })?;
                 }
                 Operation::LeakyRelu { input, slope } => {
                     self.send(&mut pending, input, || {
                         self.backend.leaky_relu_backward(&gradient, self.value(input), slope)
                     })?;
                 }
-                Operation::Score { input, weight } => {
-                    let (grad_input, grad_weight) =
-                        self.backend.score_backward(&gradient, self.value(input), self.value(weight))?;
-                    self.send(&mut pending, input, || Ok(grad_input))?;
-                    self.send(&mut pending, weight, || Ok(grad_weight))?;
+                Operation::BatchNormScore { inputs, slope, saved } => {
+                    let values = inputs.map(|variable| self.value(variable));
+                    let gradients = self.backend.batch_norm_score_backward(
+                        &gradient,
+                        values.hidden,
+                        values.shift,
+                        &values.layers(slope),
+                        &saved,
+                    )?;
+                    for (variable, gradient) in [
+                        (inputs.hidden, gradients.hidden),
+                        (inputs.shift, gradients.shift),
+                        (inputs.bias, gradients.bias),
+                        (inputs.gamma, gradients.gamma),
+                        (inputs.beta, gradients.beta),
+                        (inputs.weight, gradients.weight),
+                    ] {
+                        self.send(&mut pending, variable, || Ok(gradient))?;
+                    }
                 }
             }
         }
         Ok(parameters)
     }
 
-    /// Stores the gradient of a variable, computing it only if somebody needs it.
+    /// Adds to the gradient of a variable, computing what is added only if somebody needs it.
     fn send(
         &self,
         pending: &mut [Option<B::Tensor>],
@@ -209,22 +240,28 @@ impl<'a, B: Backend> Tape<'a, B> {
         gradient: impl FnOnce() -> Result<B::Tensor>,
     ) -> Result<()> {
         if self.nodes[variable.0].needs_gradient {
-            // The head is a chain: no variable is read by two operations, so there is nothing to add up.
-            assert!(pending[variable.0].is_none(), "each variable feeds one operation");
-            pending[variable.0] = Some(gradient()?);
+            let gradient = gradient()?;
+            match &mut pending[variable.0] {
+                Some(sum) => self.backend.add(sum, &gradient)?,
+                none => *none = Some(gradient),
+            }
         }
         Ok(())
     }
 
     fn record(&mut self, operation: Operation<B::Tensor>, value: B::Tensor) -> Variable {
-        let inputs: &[Option<Variable>] = &match &operation {
-            Operation::Constant | Operation::Parameter { .. } => [None, None, None],
-            Operation::Linear { input, weight, bias } => [Some(*input), Some(*weight), *bias],
-            Operation::AddNoise { input } | Operation::LeakyRelu { input, .. } => [Some(*input), None, None],
-            Operation::BatchNorm { input, gamma, beta, .. } => [Some(*input), Some(*gamma), Some(*beta)],
-            Operation::Score { input, weight } => [Some(*input), Some(*weight), None],
+        let inputs: &[Variable] = match &operation {
+            Operation::Constant | Operation::Parameter { .. } => &[],
+            Operation::Linear { input, weight, bias: None } => &[*input, *weight],
+            Operation::Linear { input, weight, bias: Some(bias) } => &[*input, *weight, *bias],
+            Operation::Compose { outer, inner } => &[*outer, *inner],
+            Operation::LeakyRelu { input, .. } => &[*input],
+            Operation::BatchNormScore {
+                inputs: ScoreInputs { hidden, shift, bias, gamma, beta, weight },
+                ..
+            } => &[*hidden, *shift, *bias, *gamma, *beta, *weight],
         };
-        let needs_gradient = inputs.iter().flatten().any(|input| self.nodes[input.0].needs_gradient);
+        let needs_gradient = inputs.iter().any(|input| self.nodes[input.0].needs_gradient);
         self.push(operation, Value::Owned(value), needs_gradient)
     }
 

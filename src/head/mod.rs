@@ -4,6 +4,8 @@
 //! features o ─ adaptor G ─ q ─┬──────────┬─ Linear ─ BatchNorm ─ LeakyReLU ─ Linear ─ D
 //!                             └─ + ε (training only)
 //! ```
+//!
+//! Training computes the same by fewer products, see [`Head::record`].
 
 pub mod autograd;
 mod fold;
@@ -14,11 +16,11 @@ pub use fold::{DeployedHead, FoldedHead};
 pub use projected::ProjectedHead;
 pub use scorer::{MapMatrices, Scorer, Scores};
 
-use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result};
+use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result, RunningStatistics};
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::{Scalar, Tensor};
 use crate::tensor_file::NamedTensors;
-use autograd::{Tape, Variable};
+use autograd::{ScoreInputs, Tape, Variable};
 
 /// LeakyReLU's slope on the negative side, in the discriminator and in the `mlp` adaptor.
 pub const LEAKY_SLOPE: f64 = 0.2;
@@ -96,6 +98,13 @@ impl HeadConfig {
         list
     }
 
+    /// Whether training on `rows` rows multiplies the weights of adaptor and hidden layer instead of adapting the
+    /// features: three products of C·H·C for one of rows·C·H and two of rows·C·C. Not through a LeakyReLU.
+    fn composes(&self, rows: usize) -> bool {
+        let (c, h) = (self.channels, self.hidden);
+        self.adaptor == AdaptorKind::Linear && rows * (h + 2 * c) > 3 * h * c
+    }
+
     /// The optimiser's rule for a parameter: `adaptor` for G, `discriminator` for the rest.
     pub fn rule(&self, name: &str, adaptor: AdamRule, discriminator: AdamRule) -> AdamRule {
         if name == ADAPTOR_WEIGHT || name == ADAPTOR_BIAS { adaptor } else { discriminator }
@@ -109,12 +118,6 @@ pub struct Head<B: Backend> {
     parameters: Vec<Parameter<B::Tensor>>,
     running_mean: B::Tensor,
     running_var: B::Tensor,
-}
-
-/// The running statistics that a training forward moves, beside the parameters it only reads.
-struct Running<'a, T> {
-    mean: &'a mut T,
-    var: &'a mut T,
 }
 
 impl<B: Backend> Head<B> {
@@ -203,13 +206,18 @@ impl<B: Backend> Head<B> {
 
     /// Records one training forward pass over `[q ; q⁻]` and moves the running statistics. Returns the tape and the
     /// scores D, `[2R]`.
+    ///
+    /// The hidden layer W is linear: `(q + ε)·Wᵀ = q·Wᵀ + ε·Wᵀ`. Both halves share the first term, so neither q⁻ nor
+    /// its gradient ever exists. Where the adaptor G is linear too, `q·Wᵀ = o·(W·G)ᵀ`: with enough rows it is cheaper
+    /// to multiply the weights, and the gradients of both come from the one of their product without a product over
+    /// rows.
     pub fn record<'a>(
         &'a mut self,
         backend: &'a B,
         features: B::Tensor,
         noise: Noise<'_, B::Schedule>,
     ) -> Result<(Tape<'a, B>, Variable)> {
-        let running = Running { mean: &mut self.running_mean, var: &mut self.running_var };
+        let running = RunningStatistics { mean: &mut self.running_mean, var: &mut self.running_var };
         record(backend, self.config, &self.parameters, running, features, noise)
     }
 
@@ -253,10 +261,11 @@ fn record<'a, B: Backend>(
     backend: &'a B,
     config: HeadConfig,
     parameters: &'a [Parameter<B::Tensor>],
-    running: Running<'_, B::Tensor>,
+    running: RunningStatistics<'_, B::Tensor>,
     features: B::Tensor,
     noise: Noise<'_, B::Schedule>,
 ) -> Result<(Tape<'a, B>, Variable)> {
+    let rows = features.shape()[0];
     assert_eq!(features.shape()[1], config.channels, "features have the head's channels");
     let mut tape = Tape::new(backend);
     let features = tape.constant(features);
@@ -271,26 +280,31 @@ fn record<'a, B: Backend>(
         optional(name).unwrap_or_else(|| unreachable!("{name} is part of every head of this config"))
     };
 
-    let adapted = match config.adaptor {
-        AdaptorKind::None => features,
-        AdaptorKind::Linear => tape.linear(features, parameter(ADAPTOR_WEIGHT), optional(ADAPTOR_BIAS))?,
-        AdaptorKind::Mlp => {
-            let linear = tape.linear(features, parameter(ADAPTOR_WEIGHT), optional(ADAPTOR_BIAS))?;
-            tape.leaky_relu(linear, LEAKY_SLOPE)?
+    let (weight, mut bias) = (parameter(HIDDEN_WEIGHT), parameter(HIDDEN_BIAS));
+    let hidden = if config.composes(rows) {
+        if let Some(adaptor_bias) = optional(ADAPTOR_BIAS) {
+            bias = tape.linear(adaptor_bias, weight, Some(bias))?;
         }
+        let composed = tape.compose(weight, parameter(ADAPTOR_WEIGHT))?;
+        tape.linear(features, composed, None)?
+    } else {
+        let adapted = match config.adaptor {
+            AdaptorKind::None => features,
+            AdaptorKind::Linear | AdaptorKind::Mlp => {
+                tape.linear(features, parameter(ADAPTOR_WEIGHT), optional(ADAPTOR_BIAS))?
+            }
+        };
+        let adapted = match config.adaptor {
+            AdaptorKind::Mlp => tape.leaky_relu(adapted, LEAKY_SLOPE)?,
+            AdaptorKind::None | AdaptorKind::Linear => adapted,
+        };
+        tape.linear(adapted, weight, None)?
     };
-    let both = tape.add_noise(adapted, noise)?;
-    let hidden = tape.linear(both, parameter(HIDDEN_WEIGHT), Some(parameter(HIDDEN_BIAS)))?;
-    let normalised = tape.batch_norm(
-        hidden,
-        parameter(GAMMA),
-        parameter(BETA),
-        running.mean,
-        running.var,
-        BatchNormConstants::default(),
-    )?;
-    let activated = tape.leaky_relu(normalised, LEAKY_SLOPE)?;
-    let scores = tape.score(activated, parameter(SCORE_WEIGHT))?;
+    let noise = tape.constant(backend.noise([rows, config.channels], noise)?);
+    let shift = tape.linear(noise, weight, None)?;
+    let (gamma, beta, weight) = (parameter(GAMMA), parameter(BETA), parameter(SCORE_WEIGHT));
+    let inputs = ScoreInputs { hidden, shift, bias, gamma, beta, weight };
+    let scores = tape.batch_norm_score(inputs, LEAKY_SLOPE, running)?;
     Ok((tape, scores))
 }
 

@@ -38,29 +38,33 @@ pub(crate) enum Fault {
     MeanWeightGradient,
     /// `column_sums` averages over rows.
     MeanBiasGradient,
-    /// `add_noise` draws the same noise every step.
+    /// `add` overwrites the sum.
+    SumOverwritten,
+    /// `noise` draws the same noise every step.
     SameNoiseEveryStep,
-    /// `add_noise` starts each row on a new Philox block.
+    /// `noise` starts each row on a new Philox block.
     NoiseByRow,
-    /// `add_noise` uses only the low word of the seed.
+    /// `noise` uses only the low word of the seed.
     ShortSeed,
-    /// `add_noise_backward` forgets the anomalous half.
+    /// `batch_norm_score_backward` gives the normal half's gradient for both.
     HalfTheGradient,
-    /// `batch_norm` keeps the biased variance.
+    /// `batch_norm_score` keeps the biased variance.
     BiasedRunningVariance,
-    /// `batch_norm` normalises with the unbiased variance.
+    /// `batch_norm_score` normalises with the unbiased variance.
     UnbiasedBatchVariance,
-    /// `batch_norm` computes `E[x²] − E[x]²`.
+    /// `batch_norm_score` computes `E[x²] − E[x]²`.
     OnePassVariance,
-    /// `batch_norm` takes the momentum for the share of the old statistics.
+    /// `batch_norm_score` takes the momentum for the share of the old statistics.
     ReversedMomentum,
-    /// `batch_norm_backward` takes the statistics for constants.
+    /// `batch_norm_score` forgets the bias in the running mean.
+    RunningMeanWithoutBias,
+    /// `batch_norm_score_backward` takes the statistics for constants.
     ConstantStatistics,
     /// `batch_norm_inference` adds epsilon to the deviation.
     EpsilonOutsideTheRoot,
     /// `leaky_relu_backward` has slope one at zero.
     SlopeOneAtZero,
-    /// `score_backward` averages over rows.
+    /// `batch_norm_score_backward` averages the weight's gradient over rows.
     MeanScoreGradient,
     /// `resize_add_score` takes the first level for all of them.
     DeeperLevelsForgotten,
@@ -95,7 +99,7 @@ pub(crate) enum Fault {
 type Check = fn(&Subject<Faulty>);
 
 /// Every operation's check, and what it must find.
-const EXPECTATIONS: [(Check, &[Fault]); 15] = {
+const EXPECTATIONS: [(Check, &[Fault]); 17] = {
     use Fault::*;
     [
         (crate::normalize::check, &[SwappedColours, NotReproducible]),
@@ -104,20 +108,24 @@ const EXPECTATIONS: [(Check, &[Fault]); 15] = {
         (crate::aggregate::check, &[CountExcludesPadding, TransposedUnfold, LevelsReversed]),
         (crate::gather_rows::check, &[SortedImages, CacheInHalf]),
         (crate::linear::check, &[NoBias, MeanWeightGradient, MeanBiasGradient]),
-        (crate::add_noise::check, &[SameNoiseEveryStep, NoiseByRow, ShortSeed, HalfTheGradient]),
+        (crate::add::check, &[SumOverwritten]),
+        (crate::noise::check, &[SameNoiseEveryStep, NoiseByRow, ShortSeed]),
+        (crate::batch_norm::check, &[EpsilonOutsideTheRoot]),
         (
-            crate::batch_norm::check,
+            crate::batch_norm_score::check,
             &[
                 BiasedRunningVariance,
                 UnbiasedBatchVariance,
                 OnePassVariance,
                 ReversedMomentum,
+                RunningMeanWithoutBias,
                 ConstantStatistics,
-                EpsilonOutsideTheRoot,
+                HalfTheGradient,
+                MeanScoreGradient,
             ],
         ),
         (crate::leaky_relu::check, &[SlopeOneAtZero]),
-        (crate::score::check, &[MeanScoreGradient]),
+        (crate::score::check, &[]),
         (crate::resize_add_score::check, &[DeeperLevelsForgotten]),
         (crate::loss::check, &[TotalsOverwritten, TotalsUnweighted, CrossEntropyOfTwoMeans]),
         (crate::adam::check, &[NeverDecoupled, AlwaysDecoupled, NoBiasCorrection, FirstParameterOnly]),

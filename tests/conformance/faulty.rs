@@ -7,9 +7,9 @@ use simplenet::backend::cpu::{
     Cpu, CpuConvolution, CpuFeatureCache, CpuImages, CpuRecording, CpuSchedule, CpuTensor,
 };
 use simplenet::backend::{
-    AdamSlot, Aggregation, AggregationMode, Backend, BatchNormConstants, BatchNormSaved, BatchNormState,
+    AdamSlot, Aggregation, AggregationMode, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
     CachePrecision, ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, LOSS_TOTALS, Loss, Noise,
-    Result,
+    Result, RunningStatistics,
 };
 use simplenet::tensor::Tensor;
 
@@ -53,6 +53,15 @@ impl Faulty {
     /// The tensor with other elements.
     fn map(&self, tensor: &T, change: impl FnOnce(&Tensor<f64>) -> Tensor<f64>) -> Result<T> {
         self.cpu.upload(&change(&self.cpu.download(tensor)?))
+    }
+
+    /// `[hidden ; hidden + shift]`.
+    fn batch(&self, hidden: &T, shift: &T) -> Result<Tensor<f64>> {
+        let (hidden, shift) = (self.cpu.download(hidden)?, self.cpu.download(shift)?);
+        let anomalous = hidden.data().iter().zip(shift.data()).map(|(hidden, shift)| hidden + shift);
+        let data: Vec<f64> = hidden.data().iter().copied().chain(anomalous).collect();
+        let (rows, channels) = extent(&hidden);
+        Ok(Tensor::new([2 * rows, channels], data))
     }
 
     fn scaled(&self, tensor: &T, factor: f64) -> Result<T> {
@@ -279,7 +288,15 @@ impl Backend for Faulty {
         if self.has(Fault::MeanBiasGradient) { self.scaled(&out, 1.0 / rows) } else { Ok(out) }
     }
 
-    fn add_noise(&self, input: &T, noise: Noise<'_, CpuSchedule>) -> Result<T> {
+    fn add(&self, sum: &mut T, term: &T) -> Result<()> {
+        if self.has(Fault::SumOverwritten) {
+            *sum = self.map(term, Tensor::clone)?;
+            return Ok(());
+        }
+        self.cpu.add(sum, term)
+    }
+
+    fn noise(&self, [rows, channels]: [usize; 2], noise: Noise<'_, CpuSchedule>) -> Result<T> {
         let first_step = self.only_step(&[0], 0)?;
         let mut noise = Noise { ..noise };
         if self.has(Fault::SameNoiseEveryStep) {
@@ -289,42 +306,35 @@ impl Backend for Faulty {
             noise.seed &= 0xFFFF_FFFF;
         }
         if !self.has(Fault::NoiseByRow) {
-            return self.cpu.add_noise(input, noise);
+            return self.cpu.noise([rows, channels], noise);
         }
-        let channels = input.shape()[1];
-        let padded = self.map(input, |x| {
-            matrix(extent(x).0, channels.next_multiple_of(4), |row, c| {
-                if c < channels { cell(x, row, c) } else { 0.0 }
-            })
-        })?;
-        let out = self.cpu.add_noise(&padded, noise)?;
-        self.map(&out, |out| matrix(extent(out).0, channels, |row, c| cell(out, row, c)))
+        let padded = self.cpu.noise([rows, channels.next_multiple_of(4)], noise)?;
+        self.map(&padded, |padded| matrix(rows, channels, |row, c| cell(padded, row, c)))
     }
 
-    fn add_noise_backward(&self, gradient: &T) -> Result<T> {
-        if self.has(Fault::HalfTheGradient) {
-            let rows = gradient.shape()[0] / 2;
-            return self.map(gradient, |g| matrix(rows, extent(g).1, |row, c| cell(g, row, c)));
-        }
-        self.cpu.add_noise_backward(gradient)
-    }
-
-    fn batch_norm(
+    fn batch_norm_score(
         &self,
-        input: &T,
-        state: BatchNormState<'_, T>,
-        mut constants: BatchNormConstants,
+        hidden: &T,
+        shift: &T,
+        layers: &BatchNormScore<'_, T>,
+        running: RunningStatistics<'_, T>,
     ) -> Result<(T, BatchNormSaved<T>)> {
+        let &BatchNormScore { mut bias, gamma, beta, weight, slope, mut constants } = layers;
         if self.has(Fault::ReversedMomentum) {
             constants.momentum = 1.0 - constants.momentum;
         }
-        let BatchNormState { gamma, beta, running_mean, running_var } = state;
+        let nothing = self.scaled(bias, 0.0)?;
+        if self.has(Fault::RunningMeanWithoutBias) {
+            bias = &nothing;
+        }
+        let RunningStatistics { mean: running_mean, var: running_var } = running;
         let before = self.cpu.download(running_var)?;
-        let rows = input.shape()[0] as f64;
-        let state = BatchNormState { gamma, beta, running_mean, running_var: &mut *running_var };
-        let (mut out, mut saved) = self.cpu.batch_norm(input, state, constants)?;
+        let layers = BatchNormScore { bias, gamma, beta, weight, slope, constants };
+        let running = RunningStatistics { mean: running_mean, var: &mut *running_var };
+        let (mut scores, mut saved) = self.cpu.batch_norm_score(hidden, shift, &layers, running)?;
+        let batch = self.batch(hidden, shift)?;
         if self.has(Fault::BiasedRunningVariance) {
-            let keep = 1.0 - constants.momentum;
+            let (keep, rows) = (1.0 - constants.momentum, extent(&batch).0 as f64);
             let biased = |after: &Tensor<f64>| {
                 let pairs = after.data().iter().zip(before.data());
                 let mixed = pairs.map(|(after, old)| keep * old + (after - keep * old) * (rows - 1.0) / rows);
@@ -333,33 +343,51 @@ impl Backend for Faulty {
             *running_var = self.map(running_var, biased)?;
         }
         if self.has(Fault::UnbiasedBatchVariance) || self.has(Fault::OnePassVariance) {
-            let x = self.cpu.download(input)?;
             let formula = if self.has(Fault::OnePassVariance) { wrong::one_pass } else { wrong::unbiased };
-            let [mean, variance, inverse] = wrong::statistics(&x, formula, constants.epsilon);
-            let [mean, variance] = [self.cpu.upload(&mean)?, self.cpu.upload(&variance)?];
-            out = self.cpu.batch_norm_inference(input, gamma, beta, &mean, &variance, constants.epsilon)?;
-            saved = BatchNormSaved { mean, inverse_std: self.cpu.upload(&inverse)? };
+            let [mean, variance, inverse] = wrong::statistics(&batch, formula, constants.epsilon);
+            let [batch, mean, variance, inverse] =
+                [&batch, &mean, &variance, &inverse].map(|tensor| self.cpu.upload(tensor));
+            let (mean, epsilon) = (mean?, constants.epsilon);
+            let normalised =
+                self.cpu.batch_norm_inference(&batch?, gamma, beta, &mean, &variance?, epsilon)?;
+            scores = self.cpu.score(&self.cpu.leaky_relu(&normalised, slope)?, weight)?;
+            saved = BatchNormSaved { mean, inverse_std: inverse? };
         }
-        Ok((out, saved))
+        Ok((scores, saved))
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_score_backward(
         &self,
         gradient: &T,
-        input: &T,
-        gamma: &T,
+        hidden: &T,
+        shift: &T,
+        layers: &BatchNormScore<'_, T>,
         saved: &BatchNormSaved<T>,
-    ) -> Result<(T, T, T)> {
-        let (out, grad_gamma, grad_beta) = self.cpu.batch_norm_backward(gradient, input, gamma, saved)?;
-        if !self.has(Fault::ConstantStatistics) {
-            return Ok((out, grad_gamma, grad_beta));
+    ) -> Result<BatchNormScoreGradients<T>> {
+        let mut gradients = self.cpu.batch_norm_score_backward(gradient, hidden, shift, layers, saved)?;
+        let rows = hidden.shape()[0];
+        if self.has(Fault::MeanScoreGradient) {
+            gradients.weight = self.scaled(&gradients.weight, 0.5 / rows as f64)?;
         }
-        let (gamma, inverse) = (self.cpu.download(gamma)?, self.cpu.download(&saved.inverse_std)?);
-        let scaled = self.map(gradient, |dy| {
-            let (rows, channels) = extent(dy);
-            matrix(rows, channels, |row, c| cell(dy, row, c) * gamma.data()[c] * inverse.data()[c])
-        })?;
-        Ok((scaled, grad_gamma, grad_beta))
+        if self.has(Fault::HalfTheGradient) {
+            let anomalous = self.scaled(&gradients.shift, -1.0)?;
+            self.cpu.add(&mut gradients.hidden, &anomalous)?;
+        }
+        if self.has(Fault::ConstantStatistics) {
+            let [ds, gamma, beta, weight, mean, inverse] =
+                [gradient, layers.gamma, layers.beta, layers.weight, &saved.mean, &saved.inverse_std]
+                    .map(|tensor| self.cpu.download(tensor));
+            let (ds, gamma, beta, weight, mean, inverse) = (ds?, gamma?, beta?, weight?, mean?, inverse?);
+            let batch = self.batch(hidden, shift)?;
+            let anomalous = matrix(rows, mean.len(), |row, c| {
+                let scale = gamma.data()[c] * inverse.data()[c];
+                let normalised = (cell(&batch, rows + row, c) - mean.data()[c]) * scale + beta.data()[c];
+                let slope = if normalised > 0.0 { 1.0 } else { layers.slope };
+                ds.data()[rows + row] * weight.data()[c] * slope * scale
+            });
+            gradients.shift = self.cpu.upload(&anomalous)?;
+        }
+        Ok(gradients)
     }
 
     fn batch_norm_inference(
@@ -396,15 +424,6 @@ impl Backend for Faulty {
 
     fn score(&self, input: &T, weight: &T) -> Result<T> {
         self.cpu.score(input, weight)
-    }
-
-    fn score_backward(&self, gradient: &T, input: &T, weight: &T) -> Result<(T, T)> {
-        let (grad_input, grad_weight) = self.cpu.score_backward(gradient, input, weight)?;
-        let rows = input.shape()[0] as f64;
-        if self.has(Fault::MeanScoreGradient) {
-            return Ok((grad_input, self.scaled(&grad_weight, 1.0 / rows)?));
-        }
-        Ok((grad_input, grad_weight))
     }
 
     fn loss(&self, scores: &T, loss: Loss, mut images: usize, totals: &mut T) -> Result<T> {

@@ -55,4 +55,27 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
         subject.compare(&case("weight gradient"), &out[1], &grad_weight, subject.rounding(rows));
         subject.compare(&case("bias gradient"), &out[2], &grad_bias, subject.rounding(rows));
     }
+    a_vector_is_one_row(subject, &mut draws);
+}
+
+/// In and out, as `torch.nn.functional.linear` takes it.
+fn a_vector_is_one_row<B: Backend>(subject: &Subject<B>, draws: &mut Draws) {
+    let (inputs, outputs) = (33, 20);
+    let [x, b, dy] = [inputs, outputs, outputs].map(|length| draws.normals(&[length], 1.0, 1.0));
+    let w = draws.normals(&[outputs, inputs], 1.0, 1.0);
+    let [device_x, device_w, device_b, device_dy] = [&x, &w, &b, &dy].map(|tensor| subject.upload(tensor));
+    let out = subject.run("a vector", |device| {
+        Ok(vec![
+            device.linear(&device_x, &device_w, Some(&device_b))?,
+            device.linear_grad_input(&device_dy, &device_w)?,
+            device.linear_grad_weight(&device_dy, &device_x)?,
+        ])
+    });
+    let product = |o| (0..inputs).map(|i| x.data()[i] * cell(&w, o, i)).sum::<f64>();
+    let forward = vector(outputs, |o| product(o) + b.data()[o]);
+    let grad_input = vector(inputs, |i| (0..outputs).map(|o| dy.data()[o] * cell(&w, o, i)).sum());
+    let grad_weight = matrix(outputs, inputs, |o, i| dy.data()[o] * x.data()[i]);
+    subject.compare("product with a vector", &out[0], &forward, subject.rounding(inputs + 1));
+    subject.compare("input gradient of a vector", &out[1], &grad_input, subject.rounding(outputs));
+    subject.compare("weight gradient of a vector", &out[2], &grad_weight, subject.rounding(1));
 }

@@ -8,10 +8,11 @@
 )]
 
 mod adam;
-mod add_noise;
+mod add;
 mod aggregate;
 mod anomaly_map;
 mod batch_norm;
+mod batch_norm_score;
 mod bf16;
 mod conv2d;
 mod conv2d_implicit;
@@ -29,6 +30,7 @@ mod linear;
 mod loss;
 mod max_pool2d;
 mod mutants;
+mod noise;
 mod normalize;
 mod project;
 mod reference;
@@ -50,8 +52,8 @@ use subject::{BFLOAT, DOUBLE, HALF, SINGLE, Subject};
 macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
         conformance!($backend, $device, $unit,
-            [normalize conv2d max_pool2d aggregate gather_rows linear add_noise batch_norm leaky_relu score
-            resize_add_score loss adam schedule anomaly_map]);
+            [normalize conv2d max_pool2d aggregate gather_rows linear add noise batch_norm batch_norm_score leaky_relu
+            score resize_add_score loss adam schedule anomaly_map]);
     };
     ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
         mod $backend {

@@ -68,6 +68,9 @@ mutants! {
     // Wrong elements, axes and tails.
     adam_updates_the_wrong_parameter: "adam.cu",
         "first_block <= blockIdx.x" => "first_block < blockIdx.x", Test("adam");
+    add_writes_one_too_many: "add.cu",
+        "store_part<4>(sum + first, total, count - first)" => "store_part<4>(sum + first, total, count - first + 1)",
+        Test("add");
     aggregate_reads_below_the_image: "aggregate.cu",
         "y < h && place + row" => "y <= h && place + row", Test("aggregate");
     aggregate_exchanges_the_axes_of_a_patch: "aggregate.cu",
@@ -78,6 +81,11 @@ mutants! {
         "rows) break;\n        const u64 at = (first_row + r) * columns + column;\n        Packet<float, 4> x"
         => "rows + 1) break;\n        const u64 at = (first_row + r) * columns + column;\n        Packet<float, 4> x",
         Test("batch_norm");
+    batch_norm_score_writes_one_row_too_many: "batch_norm_score.cu",
+        "first_row + r < rows) out" => "first_row + r <= rows) out", Test("batch_norm_score");
+    batch_norm_score_takes_one_half_for_both: "batch_norm_score.cu",
+        "const unsigned group = half_group / 2;" => "const unsigned group = half_group % groups;",
+        Test("batch_norm_score");
     column_sums_write_one_too_many: "column_sums.cu",
         "column < columns) out[column]" => "column <= columns) out[column]", Test("linear");
     conv2d_reads_the_next_line_for_padding: "conv2d.cu",
@@ -130,20 +138,22 @@ mutants! {
         "sqrtf(v.value[i]) * inverse_correction_2" => "sqrtf(v.value[i])", Test("adam");
     adam_corrects_as_in_the_first_step: "adam.cu",
         "/ corrections_1[cursor[0]]" => "/ corrections_1[0]", Test("adam");
-    add_noise_counts_the_steps_of_the_epoch: "add_noise.cu",
-        "cursor[1], NOISE_STREAM" => "cursor[0], NOISE_STREAM", Test("add_noise");
-    add_noise_runs_nine_rounds: "add_noise.cu",
-        "round < 10" => "round < 9", Test("add_noise");
-    add_noise_draws_from_another_stream: "add_noise.cu",
-        "NOISE_STREAM = 0" => "NOISE_STREAM = 1", Test("add_noise");
-    batch_norm_subtracts_the_input_from_the_mean: "batch_norm.cu",
-        "center.value[i] - x.value[i]" => "x.value[i] - center.value[i]", Test("batch_norm");
-    batch_norm_trusts_the_rounded_mean: "batch_norm.cu",
-        "(means[in] - origin) + deviations[in]" => "(means[in] - origin)", Test("batch_norm");
+    batch_norm_score_subtracts_the_input_from_the_mean: "batch_norm_score.cu",
+        "fmaf(-deviation, product, part)" => "fmaf(deviation, product, part)", Test("batch_norm_score");
+    batch_norm_score_trusts_the_rounded_mean: "batch_norm_score.cu",
+        "(means[in] - origin) + deviations[in]" => "(means[in] - origin)", Test("batch_norm_score");
+    batch_norm_score_has_no_slope_at_zero: "batch_norm_score.cu",
+        "normalised(deviation) > 0.0f" => "normalised(deviation) >= 0.0f", Test("batch_norm_score");
     leaky_relu_has_no_slope_at_zero: "leaky_relu.cu",
         "x > 0.0f ? 1.0f : slope" => "x >= 0.0f ? 1.0f : slope", Test("leaky_relu");
     loss_counts_what_lies_on_the_margin: "loss.cu",
         "directed > margin" => "directed >= margin", Test("loss");
+    noise_counts_the_steps_of_the_epoch: "noise.cu",
+        "cursor[1], NOISE_STREAM" => "cursor[0], NOISE_STREAM", Test("noise");
+    noise_runs_nine_rounds: "noise.cu",
+        "round < 10" => "round < 9", Test("noise");
+    noise_draws_from_another_stream: "noise.cu",
+        "NOISE_STREAM = 0" => "NOISE_STREAM = 1", Test("noise");
     max_pool2d_drops_what_is_no_number: "max_pool2d.cu",
         "a >= b || a != a ? a : b" => "a >= b ? a : b", Test("max_pool2d");
 
@@ -155,11 +165,11 @@ mutants! {
         "__syncthreads();\n\n    for" => "\n\n    for", Test("anomaly_map");
     anomaly_map_takes_the_maximum_too_early: "anomaly_map.cu",
         "__syncthreads();\n    if (threadIdx.x == 0)" => "if (threadIdx.x == 0)", Test("anomaly_map");
-    batch_norm_sums_too_early: "batch_norm.cu",
+    batch_norm_score_sums_too_early: "batch_norm_score.cu",
         "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
-        Test("batch_norm");
-    batch_norm_overwrites_an_earlier_sum: "batch_norm.cu",
-        "__syncthreads();  // What an earlier call left there has been read." => "", Test("batch_norm");
+        Test("batch_norm_score");
+    batch_norm_score_overwrites_an_earlier_sum: "batch_norm_score.cu",
+        "__syncthreads();  // What an earlier call left there has been read." => "", Test("batch_norm_score");
     column_sums_add_too_early: "column_sums.cu",
         "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
         Test("linear");
@@ -186,13 +196,10 @@ mutants! {
         "__syncthreads();  // The next call may write." => "", Test("loss");
     resize_add_score_forgets_every_other_lane: "resize_add_score.cu",
         "offset > 0; offset /= 2) value +=" => "offset > 1; offset /= 2) value +=", Test("resize_add_score");
-    score_backward_sums_too_early: "score.cu",
-        "parts[i][threadIdx.x] = values[i];\n    __syncthreads();" => "parts[i][threadIdx.x] = values[i];",
-        Test("score");
 
     // Reads beside a buffer and packets where none begins: the results are right, by luck.
-    add_noise_takes_every_address_for_aligned: "add_noise.cu",
-        "if (count >= WIDTH && is_aligned<WIDTH>(to))" => "if (count >= WIDTH)", Sanitizers("add_noise");
+    batch_norm_takes_every_address_for_aligned: "batch_norm.cu",
+        "if (count >= WIDTH && is_aligned<WIDTH>(to))" => "if (count >= WIDTH)", Sanitizers("batch_norm");
     gather_rows_takes_every_address_for_aligned: "feature_cache.cu",
         "if (count >= WIDTH && is_aligned<WIDTH>(from))" => "if (count >= WIDTH)", Sanitizers("gather_rows");
     leaky_relu_reads_whole_packets: "leaky_relu.cu",

@@ -234,7 +234,7 @@ impl<'a> Replays<'a> {
         let outputs = cuda.run_recorded(recording, &mut || {
             let rows = cuda.gather_rows(cache, schedule, 1)?;
             let noise = Noise { sigma: 1.0, seed: 3, schedule };
-            let noise = cuda.add_noise(&cuda.zeros(&[7, 9])?, noise)?;
+            let noise = cuda.noise([7, 9], noise)?;
             let [parameter, first_moment, second_moment] = &mut *state;
             let rule = AdamRule { learning_rate: 0.1, weight_decay: 0.0, decoupled: false };
             cuda.adam(&mut [AdamSlot { parameter, gradient, first_moment, second_moment, rule }], schedule)?;

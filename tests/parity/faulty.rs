@@ -1,8 +1,8 @@
 //! A backend that is right in everything but one: the proof that the suite notices.
 
 use simplenet::backend::{
-    AdamSlot, Aggregation, AggregationMode, Backend, BatchNormConstants, BatchNormSaved, BatchNormState,
-    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
+    AdamSlot, Aggregation, AggregationMode, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
 };
 use simplenet::tensor::{Scalar, Tensor};
 
@@ -112,24 +112,25 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.aggregate(&means, &Aggregation { patch: 1, ..*aggregation })
     }
 
-    fn batch_norm(
+    fn batch_norm_score(
         &self,
-        input: &B::Tensor,
-        state: BatchNormState<'_, B::Tensor>,
-        constants: BatchNormConstants,
+        hidden: &B::Tensor,
+        shift: &B::Tensor,
+        layers: &BatchNormScore<'_, B::Tensor>,
+        running: RunningStatistics<'_, B::Tensor>,
     ) -> Result<(B::Tensor, BatchNormSaved<B::Tensor>)> {
-        let before = self.inner.download(state.running_var)?;
-        let BatchNormState { gamma, beta, running_mean, running_var } = state;
-        let inner = BatchNormState { gamma, beta, running_mean, running_var: &mut *running_var };
-        let result = self.inner.batch_norm(input, inner, constants)?;
+        let before = self.inner.download(running.var)?;
+        let RunningStatistics { mean, var } = running;
+        let inner = RunningStatistics { mean, var: &mut *var };
+        let result = self.inner.batch_norm_score(hidden, shift, layers, inner)?;
         if self.fault == Fault::BiasedVariance {
-            let rows = input.shape()[0] as f64;
-            let mut after = self.inner.download(running_var)?;
+            let rows = 2.0 * hidden.shape()[0] as f64;
+            let mut after = self.inner.download(var)?;
             for (after, before) in after.data_mut().iter_mut().zip(before.data()) {
-                let kept = (1.0 - constants.momentum) * before.to_f64();
+                let kept = (1.0 - layers.constants.momentum) * before.to_f64();
                 *after = B::Scalar::from_f64(kept + (after.to_f64() - kept) * (rows - 1.0) / rows);
             }
-            *running_var = self.inner.upload(&after)?;
+            *var = self.inner.upload(&after)?;
         }
         Ok(result)
     }
@@ -261,22 +262,23 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.column_sums(gradient)
     }
 
-    fn add_noise(&self, input: &B::Tensor, noise: Noise<'_, B::Schedule>) -> Result<B::Tensor> {
-        self.inner.add_noise(input, noise)
+    fn add(&self, sum: &mut B::Tensor, term: &B::Tensor) -> Result<()> {
+        self.inner.add(sum, term)
     }
 
-    fn add_noise_backward(&self, gradient: &B::Tensor) -> Result<B::Tensor> {
-        self.inner.add_noise_backward(gradient)
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, B::Schedule>) -> Result<B::Tensor> {
+        self.inner.noise(shape, noise)
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_score_backward(
         &self,
         gradient: &B::Tensor,
-        input: &B::Tensor,
-        gamma: &B::Tensor,
+        hidden: &B::Tensor,
+        shift: &B::Tensor,
+        layers: &BatchNormScore<'_, B::Tensor>,
         saved: &BatchNormSaved<B::Tensor>,
-    ) -> Result<(B::Tensor, B::Tensor, B::Tensor)> {
-        self.inner.batch_norm_backward(gradient, input, gamma, saved)
+    ) -> Result<BatchNormScoreGradients<B::Tensor>> {
+        self.inner.batch_norm_score_backward(gradient, hidden, shift, layers, saved)
     }
 
     fn batch_norm_inference(
@@ -301,15 +303,6 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn score(&self, input: &B::Tensor, weight: &B::Tensor) -> Result<B::Tensor> {
         self.inner.score(input, weight)
-    }
-
-    fn score_backward(
-        &self,
-        gradient: &B::Tensor,
-        input: &B::Tensor,
-        weight: &B::Tensor,
-    ) -> Result<(B::Tensor, B::Tensor)> {
-        self.inner.score_backward(gradient, input, weight)
     }
 
     fn loss(

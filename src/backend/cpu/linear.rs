@@ -3,11 +3,17 @@
 use super::ROWS_PER_TASK;
 use super::matmul::{Destination, Matrix, multiply};
 use super::memory::CpuTensor;
+use crate::backend::DeviceTensor;
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 
+/// A tensor of two axes, or a vector as one row.
 fn matrix<T: Scalar>(tensor: &CpuTensor<T>) -> Matrix<'_, T> {
-    let [rows, columns] = tensor.axes();
+    let (rows, columns) = match *tensor.shape() {
+        [columns] => (1, columns),
+        [rows, columns] => (rows, columns),
+        ref shape => panic!("expected a vector or a matrix, got shape {shape:?}"),
+    };
     Matrix::new(tensor.data(), rows, columns)
 }
 

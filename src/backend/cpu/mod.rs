@@ -4,10 +4,11 @@
 //! added in the order of the pieces.
 
 mod adam;
-mod add_noise;
+mod add;
 mod aggregate;
 mod anomaly_map;
 mod batch_norm;
+mod batch_norm_score;
 mod conv2d;
 mod feature_cache;
 mod instructions;
@@ -17,6 +18,7 @@ mod loss;
 mod matmul;
 mod max_pool2d;
 mod memory;
+mod noise;
 mod normalize;
 mod operand;
 mod panels;
@@ -32,8 +34,9 @@ pub use normalize::CpuImages;
 pub use schedule::CpuSchedule;
 
 use super::{
-    AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    Epoch, FeatureCacheOptions, Loss, Noise, Result,
+    AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
+    with_last_axis,
 };
 use crate::tensor::{Scalar, Tensor};
 use instructions::Instructions;
@@ -254,8 +257,8 @@ impl<T: Scalar> Backend for Cpu<T> {
         weight: &CpuTensor<T>,
         bias: Option<&CpuTensor<T>>,
     ) -> Result<CpuTensor<T>> {
-        let ([rows, _], [outputs, _]) = (input.axes(), weight.axes());
-        let mut out = self.pool.tensor(&[rows, outputs]);
+        let (shape, [outputs, _]) = (input.shape(), weight.axes());
+        let mut out = self.pool.tensor(&with_last_axis(shape, outputs));
         linear::linear(input, weight, bias, out.data_mut());
         Ok(out)
     }
@@ -273,14 +276,14 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn linear_grad_input(&self, gradient: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {
-        let ([rows, _], [_, inputs]) = (gradient.axes(), weight.axes());
-        let mut out = self.pool.tensor(&[rows, inputs]);
+        let (shape, [_, inputs]) = (gradient.shape(), weight.axes());
+        let mut out = self.pool.tensor(&with_last_axis(shape, inputs));
         linear::linear_grad_input(gradient, weight, out.data_mut());
         Ok(out)
     }
 
     fn linear_grad_weight(&self, gradient: &CpuTensor<T>, input: &CpuTensor<T>) -> Result<CpuTensor<T>> {
-        let ([_, outputs], [_, inputs]) = (gradient.axes(), input.axes());
+        let [outputs, inputs] = [gradient, input].map(|tensor| *tensor.shape().last().unwrap_or(&1));
         let mut out = self.pool.tensor(&[outputs, inputs]);
         linear::linear_grad_weight(gradient, input, out.data_mut());
         Ok(out)
@@ -292,53 +295,37 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(self.filled(&[columns], &sums))
     }
 
-    fn add_noise(&self, input: &CpuTensor<T>, noise: Noise<'_, CpuSchedule>) -> Result<CpuTensor<T>> {
-        let [rows, channels] = input.axes();
-        let mut out = self.pool.tensor(&[2 * rows, channels]);
-        add_noise::add_noise(input.data(), noise, out.data_mut());
+    fn add(&self, sum: &mut CpuTensor<T>, term: &CpuTensor<T>) -> Result<()> {
+        assert_eq!(sum.shape(), term.shape(), "a term for every element");
+        add::add(sum.data_mut(), term.data());
+        Ok(())
+    }
+
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, CpuSchedule>) -> Result<CpuTensor<T>> {
+        let mut out = self.pool.tensor(&shape);
+        noise::noise(noise, out.data_mut());
         Ok(out)
     }
 
-    fn add_noise_backward(&self, gradient: &CpuTensor<T>) -> Result<CpuTensor<T>> {
-        let [rows, channels] = gradient.axes();
-        let mut out = self.pool.tensor(&[rows / 2, channels]);
-        add_noise::add_noise_backward(gradient.data(), out.data_mut());
-        Ok(out)
-    }
-
-    fn batch_norm(
+    fn batch_norm_score(
         &self,
-        input: &CpuTensor<T>,
-        state: BatchNormState<'_, CpuTensor<T>>,
-        constants: BatchNormConstants,
+        hidden: &CpuTensor<T>,
+        shift: &CpuTensor<T>,
+        layers: &BatchNormScore<'_, CpuTensor<T>>,
+        running: RunningStatistics<'_, CpuTensor<T>>,
     ) -> Result<(CpuTensor<T>, BatchNormSaved<CpuTensor<T>>)> {
-        let [rows, channels] = input.axes();
-        let mut out = self.pool.tensor(&[rows, channels]);
-        let mut saved = BatchNormSaved {
-            mean: self.pool.tensor(&[channels]),
-            inverse_std: self.pool.tensor(&[channels]),
-        };
-        batch_norm::batch_norm(input.data(), state, constants, &mut saved, out.data_mut());
-        Ok((out, saved))
+        Ok(batch_norm_score::batch_norm_score(&self.pool, hidden, shift, layers, running))
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_score_backward(
         &self,
         gradient: &CpuTensor<T>,
-        input: &CpuTensor<T>,
-        gamma: &CpuTensor<T>,
+        hidden: &CpuTensor<T>,
+        shift: &CpuTensor<T>,
+        layers: &BatchNormScore<'_, CpuTensor<T>>,
         saved: &BatchNormSaved<CpuTensor<T>>,
-    ) -> Result<(CpuTensor<T>, CpuTensor<T>, CpuTensor<T>)> {
-        let [rows, channels] = input.axes();
-        let mut out = self.pool.tensor(&[rows, channels]);
-        let (grad_gamma, grad_beta) = batch_norm::batch_norm_backward(
-            gradient.data(),
-            input.data(),
-            gamma.data(),
-            saved,
-            out.data_mut(),
-        );
-        Ok((out, self.filled(&[channels], &grad_gamma), self.filled(&[channels], &grad_beta)))
+    ) -> Result<BatchNormScoreGradients<CpuTensor<T>>> {
+        Ok(batch_norm_score::batch_norm_score_backward(&self.pool, gradient, hidden, shift, layers, saved))
     }
 
     fn batch_norm_inference(
@@ -395,18 +382,6 @@ impl<T: Scalar> Backend for Cpu<T> {
         let mut out = self.pool.tensor(&[n * h * w]);
         resize_add_score::resize_add_score(projections, slope, weight.data(), out.data_mut());
         Ok(out)
-    }
-
-    fn score_backward(
-        &self,
-        gradient: &CpuTensor<T>,
-        input: &CpuTensor<T>,
-        weight: &CpuTensor<T>,
-    ) -> Result<(CpuTensor<T>, CpuTensor<T>)> {
-        let [rows, channels] = input.axes();
-        let mut out = self.pool.tensor(&[rows, channels]);
-        let grad_weight = score::score_backward(gradient.data(), input.data(), weight.data(), out.data_mut());
-        Ok((out, self.filled(&[1, channels], &grad_weight)))
     }
 
     fn loss(

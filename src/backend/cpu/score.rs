@@ -1,7 +1,6 @@
-//! `score`: the discriminator's last layer, one dot product a row, and its gradients.
+//! `score`: the discriminator's last layer, one dot product a row.
 
 use super::ROWS_PER_TASK;
-use super::linear::add_in_order;
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 
@@ -33,28 +32,4 @@ pub(super) fn score<T: Scalar>(input: &[T], weight: &[T], out: &mut [T]) {
             }
         },
     );
-}
-
-/// `dx = ds·w` into `out`; returns `dw = Σ ds·x`.
-pub(super) fn score_backward<T: Scalar>(gradient: &[T], input: &[T], weight: &[T], out: &mut [T]) -> Vec<T> {
-    let channels = weight.len();
-    let values_per_task = ROWS_PER_TASK * channels;
-    let partials: Vec<Vec<T>> = out
-        .par_chunks_mut(values_per_task)
-        .zip(input.par_chunks(values_per_task))
-        .zip(gradient.par_chunks(ROWS_PER_TASK))
-        .map(|((out, input), gradient)| {
-            let mut grad_weight = vec![T::ZERO; channels];
-            for ((out, x), &ds) in
-                out.chunks_exact_mut(channels).zip(input.chunks_exact(channels)).zip(gradient)
-            {
-                for c in 0..channels {
-                    out[c] = ds * weight[c];
-                    grad_weight[c] += ds * x[c];
-                }
-            }
-            grad_weight
-        })
-        .collect();
-    add_in_order(&partials)
 }

@@ -3,21 +3,30 @@
 use super::context::Context;
 use super::memory::{CudaTensor, ElementType};
 use super::products::{Epilogue, Matrix, Product};
-use crate::backend::Result;
+use crate::backend::{DeviceTensor, Result, with_last_axis};
+
+/// Rows and columns; a vector is one row.
+fn extent(tensor: &CudaTensor) -> [usize; 2] {
+    match *tensor.shape() {
+        [columns] => [1, columns],
+        [rows, columns] => [rows, columns],
+        ref shape => panic!("expected a vector or a matrix, got shape {shape:?}"),
+    }
+}
 
 fn matrix(tensor: &CudaTensor) -> Matrix<'_, f32> {
-    let [rows, columns] = tensor.axes();
+    let [rows, columns] = extent(tensor);
     Matrix::new(tensor.read(), rows, columns)
 }
 
 fn product(
     context: &Context,
-    shape: [usize; 2],
+    shape: &[usize],
     left: Matrix<'_, f32>,
     right: Matrix<'_, f32>,
     bias: Option<&CudaTensor>,
 ) -> Result<CudaTensor> {
-    let mut out = context.tensor(&shape, ElementType::F32)?;
+    let mut out = context.tensor(shape, ElementType::F32)?;
     let epilogue = Epilogue { bias: bias.map(CudaTensor::read), ..Epilogue::none() };
     context.products.multiply(context, Product { left, right, out: out.write(), epilogue })?;
     Ok(out)
@@ -30,8 +39,14 @@ pub(super) fn linear(
     weight: &CudaTensor,
     bias: Option<&CudaTensor>,
 ) -> Result<CudaTensor> {
-    let ([rows, _], [outputs, _]) = (input.axes(), weight.axes());
-    product(context, [rows, outputs], matrix(input), matrix(weight).transposed(), bias)
+    let [outputs, _] = weight.axes();
+    product(
+        context,
+        &with_last_axis(input.shape(), outputs),
+        matrix(input),
+        matrix(weight).transposed(),
+        bias,
+    )
 }
 
 /// `dy·W`.
@@ -40,8 +55,8 @@ pub(super) fn linear_grad_input(
     gradient: &CudaTensor,
     weight: &CudaTensor,
 ) -> Result<CudaTensor> {
-    let ([rows, _], [_, inputs]) = (gradient.axes(), weight.axes());
-    product(context, [rows, inputs], matrix(gradient), matrix(weight), None)
+    let [_, inputs] = weight.axes();
+    product(context, &with_last_axis(gradient.shape(), inputs), matrix(gradient), matrix(weight), None)
 }
 
 /// `dyᵀ·x`.
@@ -50,6 +65,6 @@ pub(super) fn linear_grad_weight(
     gradient: &CudaTensor,
     input: &CudaTensor,
 ) -> Result<CudaTensor> {
-    let ([_, outputs], [_, inputs]) = (gradient.axes(), input.axes());
-    product(context, [outputs, inputs], matrix(gradient).transposed(), matrix(input), None)
+    let ([_, outputs], [_, inputs]) = (extent(gradient), extent(input));
+    product(context, &[outputs, inputs], matrix(gradient).transposed(), matrix(input), None)
 }

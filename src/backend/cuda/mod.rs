@@ -5,11 +5,12 @@
 //! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
 mod adam;
-mod add_noise;
+mod add;
 mod aggregate;
 mod anomaly_map;
 mod arena;
 mod batch_norm;
+mod batch_norm_score;
 mod column_sums;
 mod context;
 mod conv2d;
@@ -26,6 +27,7 @@ mod loss;
 mod max_pool2d;
 mod memory;
 mod modules;
+mod noise;
 mod normalize;
 mod plans;
 pub mod probe;
@@ -51,8 +53,8 @@ pub use schedule::CudaSchedule;
 pub use tuning::{Tuned, Tuner};
 
 use super::{
-    AdamSlot, Aggregation, Backend, BatchNormConstants, BatchNormSaved, BatchNormState, ConvolutionWeights,
-    DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result,
+    AdamSlot, Aggregation, Backend, BatchNormSaved, BatchNormScore, BatchNormScoreGradients,
+    ConvolutionWeights, DeviceTensor, Epoch, FeatureCacheOptions, Loss, Noise, Result, RunningStatistics,
 };
 use crate::tensor::Tensor;
 use context::Context;
@@ -317,31 +319,33 @@ impl Backend for Cuda {
         column_sums::column_sums(&self.context, gradient)
     }
 
-    fn add_noise(&self, input: &CudaTensor, noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
-        add_noise::add_noise(&self.context, input, noise)
+    fn add(&self, sum: &mut CudaTensor, term: &CudaTensor) -> Result<()> {
+        add::add(&self.context, sum, term)
     }
 
-    fn add_noise_backward(&self, gradient: &CudaTensor) -> Result<CudaTensor> {
-        add_noise::add_noise_backward(&self.context, gradient)
+    fn noise(&self, shape: [usize; 2], noise: Noise<'_, CudaSchedule>) -> Result<CudaTensor> {
+        noise::noise(&self.context, shape, noise)
     }
 
-    fn batch_norm(
+    fn batch_norm_score(
         &self,
-        input: &CudaTensor,
-        state: BatchNormState<'_, CudaTensor>,
-        constants: BatchNormConstants,
+        hidden: &CudaTensor,
+        shift: &CudaTensor,
+        layers: &BatchNormScore<'_, CudaTensor>,
+        running: RunningStatistics<'_, CudaTensor>,
     ) -> Result<(CudaTensor, BatchNormSaved<CudaTensor>)> {
-        batch_norm::batch_norm(&self.context, input, state, constants)
+        batch_norm_score::batch_norm_score(&self.context, hidden, shift, layers, running)
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_score_backward(
         &self,
         gradient: &CudaTensor,
-        input: &CudaTensor,
-        gamma: &CudaTensor,
+        hidden: &CudaTensor,
+        shift: &CudaTensor,
+        layers: &BatchNormScore<'_, CudaTensor>,
         saved: &BatchNormSaved<CudaTensor>,
-    ) -> Result<(CudaTensor, CudaTensor, CudaTensor)> {
-        batch_norm::batch_norm_backward(&self.context, gradient, input, gamma, saved)
+    ) -> Result<BatchNormScoreGradients<CudaTensor>> {
+        batch_norm_score::batch_norm_score_backward(&self.context, gradient, hidden, shift, layers, saved)
     }
 
     fn batch_norm_inference(
@@ -384,15 +388,6 @@ impl Backend for Cuda {
         weight: &CudaTensor,
     ) -> Result<CudaTensor> {
         resize_add_score::resize_add_score(&self.context, projections, slope, weight)
-    }
-
-    fn score_backward(
-        &self,
-        gradient: &CudaTensor,
-        input: &CudaTensor,
-        weight: &CudaTensor,
-    ) -> Result<(CudaTensor, CudaTensor)> {
-        score::score_backward(&self.context, gradient, input, weight)
     }
 
     fn loss(

@@ -1,6 +1,6 @@
-//! `score`: the discriminator's last layer, one dot product a row, and its gradients.
+//! `score`: the discriminator's last layer, one dot product a row.
 
-use super::column_sums::{Extents, join_groups};
+use super::column_sums::Extents;
 use super::context::Context;
 use super::launch::{Grid, Kernel, kernels};
 use super::memory::{CudaTensor, ElementType};
@@ -38,31 +38,6 @@ pub(super) fn leaky_relu_score(
     }
     .launch(context, Grid::threads(WARP * u64::from(rows)))?;
     Ok(out)
-}
-
-/// Gradients with respect to the input, `[R, C]`, and to the weight, `[1, C]`.
-pub(super) fn score_backward(
-    context: &Context,
-    gradient: &CudaTensor,
-    input: &CudaTensor,
-    weight: &CudaTensor,
-) -> Result<(CudaTensor, CudaTensor)> {
-    let extents @ Extents { rows, columns } = extents(input, weight);
-    assert_eq!(gradient.axes(), [rows as usize], "a gradient for every row");
-    let mut grad_input = context.tensor(&input.axes::<2>(), ElementType::F32)?;
-    let mut partials = context.scratch(extents.partials())?;
-    kernels::ScoreBackward {
-        gradient: gradient.read(),
-        input: input.read(),
-        weight: weight.read(),
-        grad_input: grad_input.write(),
-        partials: partials.write(),
-        rows,
-        columns,
-    }
-    .launch(context, extents.grid_of_groups())?;
-    let grad_weight = join_groups(context, &partials, extents)?;
-    Ok((grad_input, grad_weight.with_shape(&[1, columns as usize])))
 }
 
 fn extents(input: &CudaTensor, weight: &CudaTensor) -> Extents {

@@ -1,14 +1,12 @@
 #include "common.cuh"
 
-// add_noise (Eq. 6): out = [q ; q + σ·ε], ε ~ N(0, 1), `[R, C] → [2R, C]`.
-// add_noise_backward: the halves added, `[2R, C] → [R, C]`.
+// noise (Eq. 6): out = σ·ε, ε ~ N(0, 1), `[R, C]`.
 //
 // ε is a function of seed, step and position: Philox4x32-10 (J. Salmon et al., SC 2011) and Box–Muller, as
 // `src/random/{philox,normals}.rs` compute them, one rounding an operation: noise has the same bits on every device.
 //
-// One thread a Philox block, which makes the noise of four neighbouring elements. Forward moves 12 bytes an element
-// for about 60 operations (half of them integer); backward 12 bytes for one addition. The second half starts anywhere
-// when R·C is no multiple of four.
+// One thread a Philox block, which makes the noise of four neighbouring elements: 4 bytes an element for about 60
+// operations, half of them integer.
 
 // --- Philox4x32-10 -------------------------------------------------------------------------------------------------
 
@@ -98,36 +96,19 @@ __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first,
 // The fourth word of the counter: `Stream::Noise` of `src/random/philox.rs`.
 constexpr unsigned NOISE_STREAM = 0;
 
-// `count` elements in, 2·`count` out; the second word of `cursor` is the step. Threads: ⌈count/4⌉.
-extern "C" __global__ void __launch_bounds__(256) add_noise(const float* __restrict__ input, float* __restrict__ out,
-                                                            const unsigned* __restrict__ cursor,
-                                                            unsigned long long count, float sigma, unsigned seed_low,
-                                                            unsigned seed_high) {
+// The second word of `cursor` is the step. Threads: ⌈count/4⌉.
+extern "C" __global__ void __launch_bounds__(256) noise(float* __restrict__ out, const unsigned* __restrict__ cursor,
+                                                        unsigned long long count, float sigma, unsigned seed_low,
+                                                        unsigned seed_high) {
     const u64 block = thread_index();
     const u64 first = 4 * block;
     if (first >= count) return;
-    Packet<float, 4> q = load_part<4>(input + first, count - first);
-    store_part<4>(out + first, q, count - first);
-
     const Words draws =
         philox4x32_10({{unsigned(block), unsigned(block >> 32), cursor[1], NOISE_STREAM}}, seed_low, seed_high);
-    float normals[4];
-    box_muller(draws.word[0], draws.word[1], normals[0], normals[1]);
-    box_muller(draws.word[2], draws.word[3], normals[2], normals[3]);
+    Packet<float, 4> normals;
+    box_muller(draws.word[0], draws.word[1], normals.value[0], normals.value[1]);
+    box_muller(draws.word[2], draws.word[3], normals.value[2], normals.value[3]);
 #pragma unroll
-    for (unsigned i = 0; i < 4; ++i) q.value[i] = (q.value[i] + Rounded(sigma) * normals[i]).value;
-    store_part<4>(out + count + first, q, count - first);
-}
-
-// 2·`count` elements in, `count` out. Threads: ⌈count/4⌉.
-extern "C" __global__ void __launch_bounds__(256) add_noise_backward(const float* __restrict__ gradient,
-                                                                     float* __restrict__ out,
-                                                                     unsigned long long count) {
-    const u64 first = 4 * thread_index();
-    if (first >= count) return;
-    Packet<float, 4> sum = load_part<4>(gradient + first, count - first);
-    const Packet<float, 4> anomalous = load_part<4>(gradient + count + first, count - first);
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i) sum.value[i] += anomalous.value[i];
-    store_part<4>(out + first, sum, count - first);
+    for (float& normal : normals.value) normal = (Rounded(sigma) * normal).value;
+    store_part<4>(out + first, normals, count - first);
 }
