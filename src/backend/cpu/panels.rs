@@ -243,7 +243,7 @@ mod tests {
                 let store = Store { out: out.as_mut_ptr(), stride: OUT, width, finish };
                 // SAFETY: `out` holds the rows and is not used meanwhile.
                 unsafe {
-                    multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, &[], store)
+                    multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, &[], store);
                 };
                 let error = relative_error(&out, &expected);
                 assert!(error < 1e-6, "{count}×{width} case {case}, {instructions:?}: {error:.1e}");

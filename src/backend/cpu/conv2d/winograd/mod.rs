@@ -267,7 +267,7 @@ impl<O: Operand> OutputTask<'_, O> {
                 let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
                 // SAFETY: `products` is borrowed mutably and holds the rows.
                 unsafe {
-                    multiply_panel(self.instructions, left, weights, share(next, index, groups), store)
+                    multiply_panel(self.instructions, left, weights, share(next, index, groups), store);
                 };
             }
         }
