@@ -1,6 +1,7 @@
 //! `--precision bf16` on the CPU beside exact `f32`: what users of the program may rely on.
 
 use simplenet::backbone::architecture::Architecture;
+use simplenet::backbone::stages::unwatched;
 use simplenet::backbone::weights::StateDict;
 use simplenet::backbone::{FeatureExtractor, Levels};
 use simplenet::backend::cpu::{Convolutions, Cpu};
@@ -26,7 +27,8 @@ fn forward(device: &Cpu<f32>, architecture: Architecture) -> (Vec<Tensor<f32>>, 
     let extractor =
         FeatureExtractor::new(device, architecture, &weights.tensors, Levels::default(), aggregation)
             .unwrap();
-    let levels = extractor.levels(device, &images, SHAPE).unwrap();
+    let images = device.upload_images(&images, SHAPE).unwrap();
+    let levels = extractor.levels(device, &images, &mut unwatched).unwrap();
     let features = levels.iter().map(|level| device.download(level).unwrap()).collect();
     let config = HeadConfig {
         channels: extractor.channels(),

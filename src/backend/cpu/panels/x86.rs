@@ -62,7 +62,7 @@ pub(super) unsafe fn multiply<O: Operand>(
             Instructions::Avx2 if element == TypeId::of::<f32>() => {
                 for first in (0..rows.count).step_by(AVX2_ROWS) {
                     let count = (rows.count - first).min(AVX2_ROWS);
-                    by_rows!(avx2_f32, count, data.add(first * rows.stride), to.beginning_at(first), [1 2 3 4 5 6]);
+                    by_rows!(avx2_f32, count, data.add(first * rows.stride), to.at_row(first), [1 2 3 4 5 6]);
                 }
             }
             _ => return false,
@@ -92,7 +92,7 @@ struct TargetFinish {
 impl Target {
     /// # Safety
     /// There is such a row.
-    unsafe fn beginning_at(mut self, row: usize) -> Self {
+    unsafe fn at_row(mut self, row: usize) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             self.out = self.out.add(row * self.stride);
