@@ -3,6 +3,7 @@ import math
 import time
 
 LEAST_REPEATS = 5
+LEAST_WARMUPS = 3
 MOST_REPEATS = 1000
 WARMUP_SHARE = 0.2
 CONFIDENCE = 0.95
@@ -61,7 +62,7 @@ def figures(units, seconds):
 def samples(run, budget, warmups=None, repeats=None):
     """Runs until there are enough times: (number of warm-ups, seconds of each run that counts).
 
-    Without numbers, a fifth of `budget` seconds goes to warming up (one run at least), then as many runs count as fit
+    Without numbers, a fifth of `budget` seconds goes to warming up (three runs at least), then as many runs count as fit
     the budget (five at least). `run` returns when its work is done."""
     if repeats is not None and repeats < LEAST_REPEATS:
         raise SystemExit(f"{repeats} repeats are too few for a figure; give --repeats {LEAST_REPEATS} or more")
@@ -72,7 +73,7 @@ def samples(run, budget, warmups=None, repeats=None):
         return done < least or (done < MOST_REPEATS and time.perf_counter() - begun < limit)
 
     begun, warm = time.perf_counter(), 0
-    while wanted(warm, begun, WARMUP_SHARE * budget, warmups, 1):
+    while wanted(warm, begun, WARMUP_SHARE * budget, warmups, LEAST_WARMUPS):
         run()
         warm += 1
     begun, seconds = time.perf_counter(), []

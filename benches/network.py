@@ -209,7 +209,8 @@ def map_matrix(grid, size):
 
 class Folded(nn.Module):
     """Images to maps `[N, H, W]` and image scores `[N]`, f32: BatchNorm in the convolutions, the head one affine map before its
-    LeakyReLU, resizing and Gaussian one product `A·s·Bᵀ`. `dtype` is that of everything between the images and the scores."""
+    LeakyReLU, which each level passes on its own grid before it is resized, resizing and Gaussian one product `A·s·Bᵀ`.
+    `dtype` is that of everything between the images and the scores."""
 
     def __init__(self, net, head, size, channels_last=False, dtype=torch.float32):
         super().__init__()
@@ -220,11 +221,15 @@ class Folded(nn.Module):
         scale = head.norm.weight / torch.sqrt(head.norm.running_var + head.norm.eps)
         weight = (scale[:, None] * head.hidden.weight) @ head.adaptor.weight
         bias = scale * (head.hidden.bias - head.norm.running_mean) + head.norm.bias
-        self.project = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+        # layer3 is twice as wide as layer2 in every ResNet.
+        hidden, inputs = weight.shape
+        first = inputs // 3
+        self.project = nn.ModuleList([nn.Conv2d(first, hidden, 1), nn.Conv2d(inputs - first, hidden, 1, bias=False)])
         self.score = nn.Conv2d(weight.shape[0], 1, 1, bias=False)
         with torch.no_grad():
-            self.project.weight.copy_(weight[:, :, None, None])
-            self.project.bias.copy_(bias)
+            self.project[0].weight.copy_(weight[:, :first, None, None])
+            self.project[1].weight.copy_(weight[:, first:, None, None])
+            self.project[0].bias.copy_(bias)
             self.score.weight.copy_(-head.score.weight[:, :, None, None])
         for layer in (self.project, self.score):
             layer.to(dtype=dtype, memory_format=order).requires_grad_(False)
@@ -236,7 +241,9 @@ class Folded(nn.Module):
         x = self.normalize(images).to(self.dtype)
         if self.order is torch.contiguous_format:
             x = x.contiguous()
-        scores = self.score(F.leaky_relu(self.project(aggregate(self.net(x))), SLOPE)).float()[:, 0]
+        first, second = (project(F.avg_pool2d(level, 3, 1, 1)) for project, level in zip(self.project, self.net(x)))
+        second = F.interpolate(second, size=first.shape[2:], mode="bilinear", align_corners=False)
+        scores = self.score(F.leaky_relu(first + second, SLOPE)).float()[:, 0]
         return self.rows @ scores @ self.columns, scores.amax((1, 2))
 
 

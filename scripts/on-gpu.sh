@@ -119,7 +119,10 @@ step "demo, tested again" "$binaries/simplenet" test --device cuda --data "$work
     --model "$work"/f32/*/model.safetensors --output "$work/test" \
     --fail-below i_auroc=0.95 --fail-below p_auroc=0.90
 if "$binaries/simplenet" bench --help >/dev/null 2>&1; then
-    step "bench" "$binaries/simplenet" bench --device cuda
+    for precision in f32 tf32 f16; do
+        step "bench in $precision" "$binaries/simplenet" bench --device cuda --precision "$precision" --stages \
+            --scope model,files,train
+    done
 else
     echo "this build has no bench command: no speeds are measured" | tee -a "$log"
 fi

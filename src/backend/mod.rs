@@ -12,9 +12,23 @@
 pub mod cpu;
 pub mod cuda;
 
+mod adam;
+mod batch_norm_score;
+mod convolution;
+mod feature_cache;
+mod loss;
+mod noise;
 mod plans;
 mod schedule;
 
+pub use adam::{ADAM_BETAS, ADAM_EPSILON, AdamRule, AdamSlot};
+pub use batch_norm_score::{
+    BatchNormConstants, BatchNormSaved, BatchNormScore, BatchNormScoreGradients, RunningStatistics,
+};
+pub use convolution::{ConvolutionGeometry, ConvolutionWeights};
+pub use feature_cache::{CachePrecision, FeatureCacheOptions};
+pub use loss::{LOSS_TOTALS, Loss, Margins, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS};
+pub use noise::Noise;
 pub use plans::{Aggregation, AggregationMode, Interpolation, gaussian_upsampling};
 pub use schedule::Epoch;
 
@@ -53,224 +67,6 @@ pub enum BackendError {
 
 /// What an operation returns.
 pub type Result<T> = std::result::Result<T, BackendError>;
-
-/// The weights of one convolution with its BatchNorm folded in, as the backbone hands them to a device.
-#[derive(Clone, Debug)]
-pub struct ConvolutionWeights {
-    /// `[O, kh, kw, I]`, row-major: the order in which im2col lays out a patch of an NHWC image.
-    pub weight: Tensor<f32>,
-    /// `[O]`.
-    pub bias: Vec<f32>,
-    /// Step between output positions, the same in both directions.
-    pub stride: usize,
-    /// Zeros added on every side.
-    pub padding: usize,
-}
-
-impl ConvolutionWeights {
-    /// Everything but the values.
-    pub fn geometry(&self) -> ConvolutionGeometry {
-        let [outputs, kernel_h, kernel_w, inputs] = *self.weight.shape() else {
-            unreachable!("a convolution's weight has four axes")
-        };
-        let (stride, padding) = (self.stride, self.padding);
-        ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs, stride, padding }
-    }
-}
-
-/// The sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConvolutionGeometry {
-    /// Output channels O.
-    pub outputs: usize,
-    /// Height and width of the kernel.
-    pub kernel: (usize, usize),
-    /// Input channels I.
-    pub inputs: usize,
-    /// Step between output positions, the same in both directions.
-    pub stride: usize,
-    /// Zeros added on every side.
-    pub padding: usize,
-}
-
-impl ConvolutionGeometry {
-    /// The output size of an `h × w` input: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
-    pub fn output_size(&self, h: usize, w: usize) -> (usize, usize) {
-        let size = |input: usize, kernel: usize| (input + 2 * self.padding - kernel) / self.stride + 1;
-        (size(h, self.kernel.0), size(w, self.kernel.1))
-    }
-}
-
-/// Where the noise of one training step comes from: ε of Eq. 6, `N(0, σ²)`. `S` is the backend's schedule.
-#[derive(Debug)]
-pub struct Noise<'a, S> {
-    /// Standard deviation σ.
-    pub sigma: f64,
-    /// The generator's key.
-    pub seed: u64,
-    /// Knows the optimiser steps before this one, the third word of the counter: no step repeats another's noise.
-    pub schedule: &'a S,
-}
-
-/// The margins of the truncated L1 loss (Eq. 7): normal features should score above `positive`, anomalous ones
-/// below `negative`.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Margins {
-    /// th⁺.
-    pub positive: f64,
-    /// th⁻.
-    pub negative: f64,
-}
-
-/// What training minimises.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Loss {
-    /// Eq. 7: `mean(max(0, th⁺ − D(q))) + mean(max(0, −th⁻ + D(q⁻)))`.
-    TruncatedL1(Margins),
-    /// The alternative of the paper's Table 3: `binary_cross_entropy_with_logits` of both halves, good = 1.
-    CrossEntropy(Margins),
-}
-
-impl Loss {
-    /// The margins beyond which a row counts as decided; the loss itself uses them only as `TruncatedL1`.
-    pub fn margins(&self) -> Margins {
-        match *self {
-            Loss::TruncatedL1(margins) | Loss::CrossEntropy(margins) => margins,
-        }
-    }
-}
-
-/// Number of sums in the tensor that [`Backend::loss`] adds to, in this order.
-pub const LOSS_TOTALS: usize = 4;
-/// Index of Σ loss · images.
-pub const TOTAL_LOSS: usize = 0;
-/// Index of the number of normal rows with `D(q) > th⁺`.
-pub const TOTAL_POSITIVE: usize = 1;
-/// Index of the number of anomalous rows with `D(q⁻) < th⁻`.
-pub const TOTAL_NEGATIVE: usize = 2;
-/// Index of the number of rows in each half.
-pub const TOTAL_ROWS: usize = 3;
-
-/// The constants of BatchNorm1d in training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BatchNormConstants {
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// Share of the batch in the running statistics.
-    pub momentum: f64,
-}
-
-impl Default for BatchNormConstants {
-    /// PyTorch's defaults.
-    fn default() -> Self {
-        Self { epsilon: 1e-5, momentum: 0.1 }
-    }
-}
-
-/// What [`Backend::batch_norm_score`] reads besides its input.
-#[derive(Debug)]
-pub struct BatchNormScore<'a, T> {
-    /// `[C]`, added to every row before the statistics are taken.
-    pub bias: &'a T,
-    /// Scale of the BatchNorm, `[C]`.
-    pub gamma: &'a T,
-    /// Shift of the BatchNorm, `[C]`.
-    pub beta: &'a T,
-    /// What the dot product is with, `[1, C]`.
-    pub weight: &'a T,
-    /// LeakyReLU's slope on the negative side.
-    pub slope: f64,
-    /// The BatchNorm's constants.
-    pub constants: BatchNormConstants,
-}
-
-/// The statistics that a BatchNorm1d keeps for evaluation, both `[C]`; a training step moves them.
-#[derive(Debug)]
-pub struct RunningStatistics<'a, T> {
-    /// Running mean.
-    pub mean: &'a mut T,
-    /// Running variance, unbiased, as PyTorch keeps it.
-    pub var: &'a mut T,
-}
-
-/// What the backward pass of a BatchNorm needs from its forward pass.
-#[derive(Debug)]
-pub struct BatchNormSaved<T> {
-    /// Mean of the batch, before any bias, `[C]`.
-    pub mean: T,
-    /// `1/√(var + ε)` of the batch with the biased variance, `[C]`.
-    pub inverse_std: T,
-}
-
-/// Gradients of [`Backend::batch_norm_score`].
-#[derive(Debug)]
-pub struct BatchNormScoreGradients<T> {
-    /// With respect to the hidden features, which both halves depend on, `[R, C]`.
-    pub hidden: T,
-    /// With respect to what noise adds to them, `[R, C]`.
-    pub shift: T,
-    /// `[C]`; zero but for rounding, since a BatchNorm subtracts whatever is added to all rows.
-    pub bias: T,
-    /// `[C]`.
-    pub gamma: T,
-    /// `[C]`.
-    pub beta: T,
-    /// `[1, C]`.
-    pub weight: T,
-}
-
-/// One parameter in the multi-tensor optimiser step.
-#[derive(Debug)]
-pub struct AdamSlot<'a, T> {
-    /// Updated in place.
-    pub parameter: &'a mut T,
-    /// ∂L/∂parameter.
-    pub gradient: &'a T,
-    /// Running mean of the gradient.
-    pub first_moment: &'a mut T,
-    /// Running mean of its square.
-    pub second_moment: &'a mut T,
-    /// How this parameter is updated.
-    pub rule: AdamRule,
-}
-
-/// `torch.optim.Adam` or `AdamW` for one parameter.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct AdamRule {
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Weight decay λ.
-    pub weight_decay: f64,
-    /// `false`: L2, λ·parameter is added to the gradient (Adam). `true`: the parameter shrinks by `1 − lr·λ` (AdamW).
-    pub decoupled: bool,
-}
-
-/// Adam's β₁ and β₂ and ε: PyTorch's defaults, which the paper uses.
-pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
-/// Adam's ε.
-pub const ADAM_EPSILON: f64 = 1e-8;
-
-/// How features are kept between epochs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeatureCacheOptions {
-    /// Half precision halves the memory at a relative error of 2⁻¹¹.
-    pub precision: CachePrecision,
-    /// Above this many bytes the cache goes to a file in `spill_folder`.
-    pub limit_bytes: u64,
-    /// Where that file is made (unnamed: nothing is left behind, whatever happens).
-    pub spill_folder: std::path::PathBuf,
-}
-
-/// Element type of the feature cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CachePrecision {
-    /// Exact.
-    F32,
-    /// IEEE half, rounded to nearest even.
-    F16,
-}
 
 /// A tensor that lives on a device.
 pub trait DeviceTensor: std::fmt::Debug + Send + Sync {

@@ -116,7 +116,7 @@ impl fmt::Display for Protocol {
              ones; images/s are all images by all \
              seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the \
              repeats; TFLOP/s count two for each multiply–accumulate of the network's definition, of which fast \
-             convolutions do fewer",
+             convolutions and the training of the head do fewer",
             100.0 * CONFIDENCE
         )
     }

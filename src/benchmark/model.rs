@@ -43,5 +43,5 @@ pub fn measure_model<B: Backend<Scalar = f32>>(
         }
         Ok(())
     })?;
-    Ok(measurement.with_rate_of(samples, work, product))
+    Ok(measurement.with_rate_of(backend, samples, work, product))
 }

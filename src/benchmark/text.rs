@@ -5,9 +5,6 @@ use super::{Measurement, ProductRate, Report, Scope};
 use crate::report::table::display_width;
 use std::fmt::Write as _;
 
-/// Images a second that the paper states, on an RTX 3080 Ti at batch 1.
-const PAPER_RATE: f64 = 77.0;
-
 /// What stands where the system tells nothing.
 const ABSENT: &str = "–";
 
@@ -79,12 +76,10 @@ fn table(scope: Scope, results: &[&Measurement]) -> String {
             significant(result.images_per_second),
             format!("{} – {}", interval[0], interval[1]),
         ];
-        if scope != Scope::Train {
-            row.push(format!("{:.2}", result.images_per_second / PAPER_RATE));
-        }
+        row.extend(result.ratio_to_paper.map(|ratio| format!("{ratio:.2}")));
         let latency = &result.latency_ms;
         row.extend([latency.p50, latency.p95, latency.p99, result.tflops].map(significant));
-        row.push(format!("{:.0} %", 100.0 * result.share_of_product_rate));
+        row.push(format!("{:.0} %", 100.0 * result.share_of_gemm_peak));
         row.extend([result.host_memory_bytes, result.device_memory_bytes].map(megabytes));
         row.push(format!("{} + {}", result.warmups, result.repeats));
         rows.push(row);

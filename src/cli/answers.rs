@@ -72,8 +72,13 @@ impl Answers<'_> {
     /// Writes what is to be written of every batch, until there are no more, and counts. The time is that of its work.
     pub(super) fn write_all(&self, batches: Receiver<Vec<Inspected>>) -> anyhow::Result<(Counts, Duration)> {
         let (mut counts, mut busy) = (Counts::default(), Duration::ZERO);
-        for batch in batches {
+        for mut batch in batches {
             let start = Instant::now();
+            // Nothing behind an image that ends the run is answered.
+            let unreadable = batch.iter().position(|inspected| inspected.loaded.result.is_err());
+            if let (true, Some(first)) = (self.args.strict, unreadable) {
+                batch.truncate(first + 1);
+            }
             // A picture may take longer than its score; a line alone would only wait for a thread of the detector's.
             let answers: Vec<anyhow::Result<Answer>> = if self.makes_pictures() {
                 batch.par_iter().map(|inspected| self.answer(inspected)).collect()
@@ -90,7 +95,13 @@ impl Answers<'_> {
                     (Err(error), false) => self.console.warn(format_args!("skipped: {error}")),
                     _ => {}
                 }
-                let Answer { line, defect, inspected: share } = answer?;
+                let Answer { line, defect, inspected: share } = match answer {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        print(&lines)?;
+                        return Err(error);
+                    }
+                };
                 counts.images += usize::from(share.is_some());
                 counts.unreadable += usize::from(share.is_none());
                 counts.defects += usize::from(defect);

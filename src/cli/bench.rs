@@ -233,6 +233,7 @@ impl Bench<'_> {
             precision: args.device.precision.clone(),
             conv: args.device.conv.name().to_owned(),
             threads: rayon::current_num_threads(),
+            device: self.description.clone(),
         };
         Ok((subject, setup))
     }

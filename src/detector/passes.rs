@@ -41,10 +41,9 @@ impl<B: Backend> Passes<B> {
         shape: [usize; 3],
         forward: impl Fn(&B::Images) -> Result<[B::Tensor; 3]>,
     ) -> Result<Submitted<B>> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let pass = match recent.iter().position(|pass| pass.shape == shape) {
-            Some(known) => {
-                let mut pass = recent.remove(known);
+        // Taken out while it runs: whoever scores from several threads has a pass each, and none waits for another.
+        let mut pass = match self.take(shape) {
+            Some(mut pass) => {
                 backend.replace_images(&mut pass.images, pixels)?;
                 pass
             }
@@ -53,11 +52,22 @@ impl<B: Backend> Passes<B> {
                 Pass { shape, images, recording: B::Recording::default() }
             }
         };
-        recent.insert(0, pass);
-        recent.truncate(MOST_PASSES);
-        let Pass { images, recording, .. } = &mut recent[0];
+        let Pass { images, recording, .. } = &mut pass;
         let outputs = backend.run_recorded(recording, &mut || Ok(forward(images)?.into()))?;
-        Submitted::of(backend, outputs)
+        let submitted = Submitted::of(backend, outputs)?;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.insert(0, pass);
+        let kept = recent.len().min(MOST_PASSES);
+        let forgotten = recent.split_off(kept);
+        drop(recent);
+        drop(forgotten);
+        Ok(submitted)
+    }
+
+    fn take(&self, shape: [usize; 3]) -> Option<Pass<B>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent.iter().position(|pass| pass.shape == shape)?;
+        Some(recent.remove(known))
     }
 
     /// Whether the pass of a batch of this shape is recorded, or there is nothing to record.

@@ -115,12 +115,12 @@ impl<B: Backend> DeployedHead<B> {
     pub fn anomaly_scores(&self, backend: &B, features: &B::Tensor) -> Result<B::Tensor> {
         let adapted = match &self.adaptor {
             Some((weight, bias)) => {
-                Some(backend.leaky_relu(&backend.linear(features, weight, Some(bias))?, LEAKY_SLOPE)?)
+                Some(backend.leaky_relu(&backend.project(features, weight, Some(bias))?, LEAKY_SLOPE)?)
             }
             None => None,
         };
         let input = adapted.as_ref().unwrap_or(features);
-        let hidden = backend.linear(input, &self.weight, Some(&self.bias))?;
+        let hidden = backend.project(input, &self.weight, Some(&self.bias))?;
         backend.leaky_relu_score(&hidden, LEAKY_SLOPE, &self.score_weight)
     }
 }

@@ -8,7 +8,7 @@ const TINY: &str =
     "bench --device cpu --backbone resnet18_slim --weights embedded --size 32 --warmups 1 --repeats 5";
 
 /// What every measurement says, whatever its scope.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "engine",
     "scope",
     "backbone",
@@ -17,6 +17,7 @@ const KEYS: [&str; 20] = [
     "precision",
     "conv",
     "threads",
+    "device",
     "batch",
     "warmups",
     "repeats",
@@ -26,7 +27,7 @@ const KEYS: [&str; 20] = [
     "images_per_second_high",
     "latency_ms",
     "tflops",
-    "share_of_product_rate",
+    "share_of_gemm_peak",
     "host_memory_bytes",
     "device_memory_bytes",
 ];
@@ -62,7 +63,7 @@ fn check(result: &Value, images: f64, product: f64) {
     let (shortest, longest) =
         seconds.iter().fold((f64::MAX, 0.0_f64), |(low, high), &time| (low.min(time), high.max(time)));
     assert!(shortest <= quantiles[0] && quantiles.is_sorted() && quantiles[2] <= longest, "{result}");
-    assert_equal(number(&result["share_of_product_rate"]), number(&result["tflops"]) / product);
+    assert_equal(number(&result["share_of_gemm_peak"]), number(&result["tflops"]) / product);
     assert_eq!(result["device_memory_bytes"], Value::Null);
     if cfg!(target_os = "linux") {
         assert!(number(&result["host_memory_bytes"]) > 1e6, "{result}");
@@ -91,13 +92,17 @@ fn every_scope_is_measured_and_the_figures_agree() {
     for result in results {
         let scope = result["scope"].as_str().unwrap();
         let own: &[&str] = match scope {
-            "model" => &["stages"],
-            "files" => &["images", "decode_seconds", "model_seconds"],
+            "model" => &["ratio_to_paper", "stages"],
+            "files" => &["ratio_to_paper", "images", "decode_seconds", "model_seconds"],
             _ => &["images", "extraction_seconds"],
         };
         let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(KEYS.iter().chain(own).all(|key| keys.contains(key)), "{scope}: {keys:?}");
         assert_eq!(keys.len(), KEYS.len() + own.len(), "{scope}: {keys:?}");
+        if scope != "train" {
+            assert_equal(number(&result["ratio_to_paper"]), number(&result["images_per_second"]) / 77.0);
+        }
+        assert_eq!(result["device"], report["device"]);
         for (key, value) in [
             ("engine", "simplenet"),
             ("backbone", "resnet18_slim"),

@@ -16,6 +16,7 @@ mod half;
 mod images;
 mod networks;
 mod plans;
+mod plans_by_the_program;
 mod program;
 mod ranking;
 mod recording;

@@ -41,7 +41,9 @@ impl Instructions {
     /// Whether the machine multiplies pairs of bfloat16 numbers (AVX512-BF16) beside the widest vectors of `f32`.
     pub(super) fn have_bf16() -> bool {
         #[cfg(target_arch = "x86_64")]
-        let found = Self::detect() == Self::Avx512 && is_x86_feature_detected!("avx512bf16");
+        let found = Self::detect() == Self::Avx512
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         let found = false;
         found

@@ -54,6 +54,9 @@ pub(super) unsafe fn multiply<O: Operand>(
     unsafe {
         match instructions {
             Instructions::Avx512 if element == TypeId::of::<Bf16Pair<f32>>() => {
+                if !Instructions::have_bf16() {
+                    return false;
+                }
                 by_rows!(avx512_pairs, rows.count, data, to, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
             }
             Instructions::Avx512 => {
