@@ -7,7 +7,7 @@ use crate::detector::{InspectionTimes, inspect};
 use std::path::PathBuf;
 
 /// Measures passes over files on the way that `predict` takes, from the start of its loader to the last answer. A batch
-/// is at most as large as `predict` makes it ([`Detector::images_per_pass`](crate::detector::Detector::images_per_pass));
+/// is at most as large as `predict` makes it ([`Detector::most_images`](crate::detector::Detector::most_images));
 /// the measurement says what it was.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn measure_files<B: Backend<Scalar = f32>>(
     product: &ProductRate,
 ) -> Result<Measurement, BenchmarkError> {
     memory::reset_peak();
-    let batch = batch.min(subject.detector.images_per_pass());
+    let batch = batch.min(subject.detector.most_images(backend));
     let metadata = &subject.model.metadata;
     let mut options = LoaderOptions::new(metadata.settings.features.preprocess).ahead_of_batches(batch);
     options.exif = metadata.exif();

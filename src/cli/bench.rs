@@ -146,7 +146,7 @@ impl Bench<'_> {
                 continue;
             }
             let files = images.as_ref().map_or(&[][..], |images| &images.files);
-            for batch in self.batches(scope, &subject) {
+            for batch in self.batches(scope, backend, &subject) {
                 self.console.say(format_args!("{}, batch {batch} …", Scope::from(scope)));
                 let protocol = &self.protocol;
                 results.push(match scope {
@@ -198,11 +198,11 @@ impl Bench<'_> {
         let args = self.args;
         let mut batches = Vec::new();
         if args.scope.contains(&ScopeName::Model) {
-            batches.extend(self.batches(ScopeName::Model, subject));
+            batches.extend(self.batches(ScopeName::Model, backend, subject));
         }
         if let (true, Some(images)) = (args.scope.contains(&ScopeName::Files), images) {
             let count = images.files.len();
-            for batch in self.batches(ScopeName::Files, subject) {
+            for batch in self.batches(ScopeName::Files, backend, subject) {
                 batches.extend([batch.min(count), count % batch]);
             }
         }
@@ -262,14 +262,19 @@ impl Bench<'_> {
     }
 
     /// The batch sizes of a scope, each once.
-    fn batches<B: Backend<Scalar = f32>>(&self, scope: ScopeName, subject: &Subject<B>) -> Vec<usize> {
+    fn batches<B: Backend<Scalar = f32>>(
+        &self,
+        scope: ScopeName,
+        backend: &B,
+        subject: &Subject<B>,
+    ) -> Vec<usize> {
         let mut batches = match scope {
             _ if !self.args.batch.is_empty() => self.args.batch.clone(),
             ScopeName::Train => vec![subject.model.metadata.settings.training.batch],
             ScopeName::Model | ScopeName::Files => self.batches.to_vec(),
         };
         if scope == ScopeName::Files {
-            let most = subject.detector.images_per_pass();
+            let most = subject.detector.most_images(backend);
             if batches.iter().any(|&batch| batch > most) {
                 self.console.say(format_args!("files: predict takes at most {most} of these images at once"));
             }

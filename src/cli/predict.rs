@@ -17,6 +17,9 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Images that pass the network together unless asked otherwise.
+const DEFAULT_BATCH: u16 = 8;
+
 /// `predict`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PredictArgs {
@@ -48,7 +51,7 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     pub(super) strict: bool,
     /// Images that pass the network together.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
     /// Weights of the backbone, if the model needs others than embedded or installed ones.
     #[arg(long, value_name = "FILE")]
@@ -92,7 +95,13 @@ fn run_on<B: Backend<Scalar = f32>>(
     if model.metadata.synthetic_data {
         console.say("This model was trained on the synthetic demo set: it knows nothing about real parts.");
     }
-    let batch = usize::from(args.batch).min(detector.images_per_pass());
+    let (asked, most) = (usize::from(args.batch), detector.most_images(backend));
+    let batch = asked.min(most);
+    if asked > most && asked > DEFAULT_BATCH.into() {
+        console.say(format_args!(
+            "--batch {asked}: no more than {most} of these images pass the network together"
+        ));
+    }
     let mut options = LoaderOptions::new(model.metadata.settings.features.preprocess);
     options.keep_original = args.overlays.is_some();
     options.exif = model.metadata.exif();

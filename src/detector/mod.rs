@@ -145,9 +145,15 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         Ok(Self { passes: Passes::new(), extractor, head, maps, side })
     }
 
-    /// How many images are scored together at most.
+    /// How many images are scored together where nobody asks for more.
     pub fn images_per_pass(&self) -> usize {
         self.extractor.images_per_pass(self.side, self.side)
+    }
+
+    /// How many images are scored together at most: a GPU has room for more of them, and use.
+    pub fn most_images(&self, backend: &B) -> usize {
+        let usual = self.images_per_pass();
+        if backend.works_beside_host() { (8 * usual).min(64).max(usual) } else { usual }
     }
 
     /// The frozen half.

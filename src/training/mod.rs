@@ -23,7 +23,10 @@ use crate::tensor_file::NamedTensors;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A checkpoint is written at every end of an epoch, and within long epochs at least this often.
+/// A checkpoint is written at the end of an epoch, of short ones after so much time: reading the state back takes longer
+/// than a GPU takes for the epoch.
+const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
+/// And within long epochs at least this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What a training can fail at.
@@ -194,14 +197,17 @@ impl ModelTraining<'_> {
     ) -> Result<(), TrainingError> {
         let head = checkpoint.progress.head;
         let steps = trainer.plan().steps_per_epoch().saturating_mul(self.settings.epochs);
-        let mut saved = Instant::now();
+        let (begun, mut saved) = (Instant::now(), None::<Instant>);
         trainer.run(cache, &mut |trainer, epoch| {
             checkpoint.progress.history[head].extend(epoch.cloned());
-            if epoch.is_some() || saved.elapsed() >= CHECKPOINT_INTERVAL {
+            let since = saved.unwrap_or(begun).elapsed();
+            // The first epoch's, so that there is something to resume, and the last one's: what follows may take its time.
+            let due = saved.is_none() || trainer.position().step == steps || since >= EPOCH_INTERVAL;
+            if (epoch.is_some() && due) || since >= CHECKPOINT_INTERVAL {
                 checkpoint.progress.position = trainer.position();
                 checkpoint.state = trainer.state()?;
                 checkpoint.save(self.checkpoint)?;
-                saved = Instant::now();
+                saved = Some(Instant::now());
             }
             watch(&Event {
                 head,

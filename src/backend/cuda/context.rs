@@ -88,9 +88,10 @@ impl Context {
         self.cuda.bind_to_thread().doing("binding its context")
     }
 
-    /// Waits for both streams.
+    /// Waits for all streams: one by one, since the whole device cannot be waited for while another thread records.
     pub(super) fn synchronize(&self) -> Result<(), CudaError> {
-        self.cuda.synchronize().doing("waiting for its work")
+        self.staging().synchronize()?;
+        self.results.synchronize()
     }
 
     /// The element type of the backbone's activations.

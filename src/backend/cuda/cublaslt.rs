@@ -15,6 +15,8 @@ use cudarc::cublaslt::sys::{
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
+/// Where K is cut, the parts are added in the type of the sums (`CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE`), never in half.
+const PARTS_IN_F32: u32 = 2;
 /// Device memory that algorithms may use: what NVIDIA recommends for the largest devices.
 pub(super) const WORKSPACE: usize = 32 << 20;
 
@@ -170,6 +172,7 @@ impl Call {
         let out = Layout::new(kind, n, m)?;
         let wishes = Wishes(result::create_matmul_pref()?);
         wishes.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
+        wishes.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &PARTS_IN_F32)?;
         let places = [
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,

@@ -171,7 +171,8 @@ pub(super) trait Kernel: Sized {
         context.bind()?;
         // SAFETY: the arguments have the types and the order of the kernel's own declaration, from which they were
         // generated; their memory outlives the launch, because it goes back to the stream-ordered list only after
-        // it; the launcher asserted the lengths that the kernel relies on.
+        // it, and the replays of a recording, because `run_recorded` asks its caller for that; the launcher asserted
+        // the lengths that the kernel relies on.
         unsafe {
             result::launch_kernel(
                 function,

@@ -55,6 +55,7 @@ impl Modules {
         if let Some(function) = self.functions[number].get() {
             return Ok(*function);
         }
+        self.context.bind_to_thread().doing("binding its context")?;
         let (file, name) = FUNCTIONS[number];
         let module = self.module(file)?;
         let symbol = CString::new(name).unwrap_or_else(|_| unreachable!("a C identifier has no NUL"));
@@ -72,7 +73,6 @@ impl Modules {
         if let Some(module) = modules[file] {
             return Ok(module.0);
         }
-        self.context.bind_to_thread().doing("binding its context")?;
         let (name, image) = images::IMAGES[file];
         // SAFETY: nvcc wrote the image; the driver reads as many bytes as its header says.
         match unsafe { result::module::load_data(image.as_ptr().cast()) } {

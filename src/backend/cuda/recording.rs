@@ -16,8 +16,9 @@ use crate::backend::Result;
 use cudarc::driver::sys::{
     CUdeviceptr, CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstream, CUstreamCaptureMode,
 };
-use cudarc::driver::{CudaStream, result};
+use cudarc::driver::{CudaStream, DriverError, result};
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -114,17 +115,45 @@ fn capture(
         )
     }
     .doing("beginning to record")?;
-    let placing = Placing { stream: Arc::clone(&stream), arena, places: layout.places, next: 0 };
+    let under_way = Capturing { stream: Arc::clone(&stream), context };
+    let placing = Placing { stream, arena, places: layout.places, next: 0 };
     let session = Session::begin(Mode::Placing(placing), &context.memory);
-    let outputs = work();
+    let outputs = work()?;
     let ended = session.end();
-    // SAFETY: the capture began above. It is ended whatever `work` said.
-    let graph = unsafe { result::stream::end_capture(stream.cu_stream()) };
-    let outputs = outputs?;
-    let graph = Graph::new(context, graph.doing("recording")?)?;
+    let graph = Graph::new(context, under_way.end().doing("recording")?)?;
     let Mode::Placing(placing) = ended else { unreachable!("the session began with places") };
     assert_eq!(placing.next, placing.places.len(), "a recorded work allocates the same every time");
     Ok(Captured { outputs, graph, _arena: placing.arena })
+}
+
+/// A stream that writes down; whatever happens, it does not stay so.
+struct Capturing<'a> {
+    stream: Arc<CudaStream>,
+    context: &'a Context,
+}
+
+impl Capturing<'_> {
+    fn end(self) -> std::result::Result<CUgraph, DriverError> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so that the stream is taken out of it once.
+        let stream = unsafe { std::ptr::read(&this.stream) };
+        // SAFETY: the stream is alive and captures.
+        unsafe { result::stream::end_capture(stream.cu_stream()) }
+    }
+}
+
+impl Drop for Capturing<'_> {
+    /// The work failed: what was written down so far is thrown away.
+    fn drop(&mut self) {
+        let cuda = &self.context.cuda;
+        // SAFETY: the stream is alive and captures.
+        match unsafe { result::stream::end_capture(self.stream.cu_stream()) } {
+            // SAFETY: the graph was just made, and nobody else has it.
+            Ok(graph) if !graph.is_null() => cuda.record_err(unsafe { result::graph::destroy(graph) }),
+            Ok(_) => (),
+            Err(error) => cuda.record_err(Err::<(), _>(error)),
+        }
+    }
 }
 
 /// A graph in both its forms.
@@ -304,9 +333,13 @@ pub(super) fn stream(memory: &Memory) -> Option<CUstream> {
     .flatten()
 }
 
+/// Whether this thread traces or captures.
+pub(super) fn is_active(memory: &Memory) -> bool {
+    with(memory, |_| ()).is_some()
+}
+
 /// # Panics
 /// If this thread records: what is copied between host and device now would not be copied when it is replayed.
 pub(super) fn assert_idle(memory: &Memory) {
-    let records = with(memory, |_| ()).is_some();
-    assert!(!records, "a recorded work copies nothing between host and device");
+    assert!(!is_active(memory), "a recorded work copies nothing between host and device");
 }

@@ -69,6 +69,11 @@ impl ResultQueue {
         })
     }
 
+    /// Waits for every result that is on its way.
+    pub(super) fn synchronize(&self) -> Result<(), CudaError> {
+        self.back.synchronize().doing("waiting for its results")
+    }
+
     /// Takes a room back whose copy was waited for.
     fn give_back(&self, room: Room) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);

@@ -66,7 +66,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         self.context.record_err(self.context.bind_to_thread());
-        // The driver waits for copies that still use the memory.
+        // Whoever has it waits for the copies that use it.
         // SAFETY: allocated in `new`, freed once.
         let freed = unsafe { result::free_host(self.pointer.cast()) };
         self.context.record_err(freed);
@@ -185,6 +185,12 @@ impl Staging {
         slot.consumed.record(&self.compute).doing("recording an event")
     }
 
+    /// Waits for both streams.
+    pub(super) fn synchronize(&self) -> Result<(), CudaError> {
+        self.copy.synchronize().doing("waiting for copies")?;
+        self.compute.synchronize().doing("waiting for its work")
+    }
+
     /// Copies the start of a buffer to the host, waiting for the work that produces it.
     pub(super) fn download(&mut self, from: &Buffer, into: &mut [u8]) -> Result<(), CudaError> {
         assert!(into.len() <= from.bytes(), "a download stays within its buffer");
@@ -210,8 +216,9 @@ impl Staging {
 
 impl Drop for Staging {
     /// The device's side of an image slot goes back to the compute stream's memory, on which the copy stream's last
-    /// work must not land.
+    /// work must not land; and page-locked memory is given back at once, which the compute stream may still copy from.
     fn drop(&mut self) {
         self.context.record_err(self.copy.synchronize());
+        self.context.record_err(self.compute.synchronize());
     }
 }

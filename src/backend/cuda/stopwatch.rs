@@ -10,11 +10,16 @@ use super::error::{CudaError, Doing};
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, result};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Runs before the first sample: modules are loaded, and whatever the work itself has to choose is chosen.
 const WARM_UPS: usize = 2;
 /// Samples; the fastest counts, because what disturbs a measurement only ever adds to it.
 const SAMPLES: usize = 5;
+/// What filling twice a second-level cache takes a device at least.
+const FILL: Duration = Duration::from_micros(20);
+/// The most fills in front of a sample; one more costs the host far less than the device.
+const MOST_FILLS: u128 = 200;
 /// The most memory that is filled to empty the cache.
 const MOST_SWEPT: usize = 256 << 20;
 
@@ -44,15 +49,22 @@ impl Stopwatch {
         context: &Context,
         mut work: impl FnMut() -> Result<(), CudaError>,
     ) -> Result<f64, CudaError> {
+        let mut host = Duration::ZERO;
         for _ in 0..WARM_UPS {
+            let begun = Instant::now();
             work()?;
+            host = begun.elapsed();
         }
+        // A work of many launches takes the host a while: the device must not come to it before.
+        let fills = 1 + (host.as_nanos() / FILL.as_nanos()).min(MOST_FILLS) as usize;
         let event = || context.cuda.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).doing("making an event");
         let mut samples = Vec::with_capacity(SAMPLES);
         for _ in 0..SAMPLES {
             let (start, end) = (event()?, event()?);
             if let Some(sweep) = &self.sweep {
-                sweep.fill(context)?;
+                for _ in 0..fills {
+                    sweep.fill(context)?;
+                }
             }
             record(&start, context)?;
             work()?;

@@ -11,12 +11,11 @@
 //! choice comes up for the first time, never in a steady state.
 
 use super::context::Context;
-use super::error::{CudaError, Doing};
+use super::error::CudaError;
 use super::plans::{Choice, Origin, Plans};
 use super::probe;
+use super::recording;
 use super::stopwatch::Stopwatch;
-use cudarc::driver::result;
-use cudarc::driver::sys::CUstreamCaptureStatus;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,11 +100,8 @@ impl Tuning {
         if phase == Phase::First {
             return Ok(subject.ways(1)?.into_iter().next());
         }
-        context.bind()?;
-        // SAFETY: the stream is alive: it is the device's own, or that of a recording under way.
-        let capture = unsafe { result::stream::is_capturing(context.memory.stream()) };
-        if capture.doing("asking whether it records")? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE
-        {
+        // What a measurement allocates would be part of a trace, and nothing can be measured in a capture.
+        if recording::is_active(&context.memory) {
             phase = Phase::Known;
         }
         let key = subject.key();

@@ -95,6 +95,8 @@ static Field field_of(MatmulPreference& preference, int attribute) {
     switch (attribute) {
         case 1:
             return field(preference.workspace_bytes);
+        case 3:
+            return field(preference.reduction_schemes);
         case 5:
             return field(preference.alignment_a);
         case 6:

@@ -49,6 +49,7 @@ struct MatmulOperation {
 
 struct MatmulPreference {
     uint64_t workspace_bytes = 0;
+    uint32_t reduction_schemes = 7;  // all; every algorithm here sums in one piece
     // What cuBLASLt assumes unless it is told better.
     uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
 };
