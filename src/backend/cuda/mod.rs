@@ -1,6 +1,6 @@
 //! The CUDA device: every operation as a kernel of `kernels/`, or as a product by cuBLASLt.
 //!
-//! One context, one compute stream on which everything runs in order, one copy stream for images, joined by events.
+//! One context, one compute stream on which everything runs in order, a stream each for images and results, joined by events.
 //! Results have the same bits every time: no float is added atomically, every sum has one order, and a shape keeps
 //! the algorithm that was first chosen for it: the first that is offered, or by [`Tuner`] the fastest, kept in [`Plans`].
 
