@@ -49,7 +49,7 @@ def test_runs_are_counted():
     warm, seconds = figures.samples(lambda: runs.append(1), 0.0, warmups=3, repeats=7)
     assert (warm, len(seconds), len(runs)) == (3, 7, 10)
     warm, seconds = figures.samples(lambda: None, 0.0)
-    assert (warm, len(seconds)) == (1, figures.LEAST_REPEATS)
+    assert (warm, len(seconds)) == (figures.LEAST_WARMUPS, figures.LEAST_REPEATS)
     try:
         figures.samples(lambda: None, 1.0, repeats=4)
     except SystemExit:
