@@ -60,7 +60,11 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
                         .into(),
                 )
             })?;
-            return Ok(Device::Cpu(cpu, None));
+            let reason = (choice == Choice::Auto).then(|| "bf16 is an arithmetic of the CPU's".to_owned());
+            if let Some(reason) = &reason {
+                console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
+            }
+            return Ok(Device::Cpu(cpu, reason));
         }
         Arithmetic::Other(precision) => precision,
     };
@@ -129,7 +133,7 @@ impl Arithmetic {
             (Choice::Cpu, Self::Other(Precision::Tf32 | Precision::F16)) => bail!(Environment(format!(
                 "--precision {name}: the CPU computes in f32 or bf16; use --precision f32, or --device cuda"
             ))),
-            (Choice::Auto | Choice::Cuda(_), Self::Bf16) => bail!(Environment(
+            (Choice::Cuda(_), Self::Bf16) => bail!(Environment(
                 "--precision bf16: a GPU computes in f32, tf32 or f16; use one of them, or --device cpu"
                     .into()
             )),

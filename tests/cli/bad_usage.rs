@@ -82,7 +82,7 @@ fn what_this_machine_lacks_exits_3() {
         (format!("{train} --device cuda:1"), "--device cuda:1"),
         (format!("{train} --precision f16"), "--precision f16 needs a GPU"),
         (format!("{train} --precision tf32 --device cpu"), "use --precision f32"),
-        (format!("{train} --precision bf16"), "use one of them, or --device cpu"),
+        (format!("{train} --precision bf16 --device cuda"), "use one of them, or --device cpu"),
         (train.replace("resnet18_slim", "resnet50"), "simplenet weights fetch resnet50"),
         ("predict --model run/weave/model.safetensors data --device cuda".to_owned(), "--device cuda"),
         ("dump data/weave/test/good/000.png --backbone resnet34 --output never".to_owned(), "fetch resnet34"),

@@ -214,8 +214,14 @@ fn bf16_is_computed_on_the_cpu_or_refused() {
         narrow.fails(3, &["AVX512-BF16", "use --precision f32"]);
         return;
     }
-    let (narrow, full) =
-        (scores(&narrow.succeeds().lines()), scores(&world.run(&predict).succeeds().lines()));
+    // Without a device by name, the one that has the arithmetic is taken, and said.
+    let auto = world
+        .run(&format!("{PREDICT} data/weave/test/good data/weave/test/blot --precision bf16"))
+        .succeeds();
+    assert!(auto.stderr.contains("bf16 is an arithmetic of the CPU's"), "{}", auto.stderr);
+    let narrow = narrow.succeeds();
+    assert_eq!(auto.stdout, narrow.stdout);
+    let (narrow, full) = (scores(&narrow.lines()), scores(&world.run(&predict).succeeds().lines()));
     let difference: f64 = narrow.iter().zip(&full).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
     let norm = full.iter().map(|x| x.powi(2)).sum::<f64>().sqrt();
     assert!(difference > 0.0, "nothing was rounded");

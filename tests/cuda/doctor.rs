@@ -96,8 +96,8 @@ fn what_a_device_lacks_is_an_error_never_another_device() {
         (&[("CUSIM_DEVICES", "2")][..], &["--device", "cuda:2"][..], "there is no CUDA device 2"),
         (&[("CUSIM_COMPUTE_CAPABILITY", "7.5")], &["--device", "cuda", "--precision", "tf32"], "tf32"),
         (&[("CUSIM_DEVICES", "0")], &["--precision", "f16"], "finds no device"),
-        (&[], &["--precision", "bf16"], "bf16"),
-        (&[], &["--device", "cpu", "--precision", "f16"], "the CPU computes in f32 only"),
+        (&[], &["--device", "cuda", "--precision", "bf16"], "a GPU computes in f32, tf32 or f16"),
+        (&[], &["--device", "cpu", "--precision", "f16"], "the CPU computes in f32 or bf16"),
     ] {
         let output = simplenet(folder, machine, &[&missing[..], arguments].concat());
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
