@@ -46,9 +46,10 @@ def tf32(allowed):
 class Task:
     """What every engine computes: the network's parts, made once, and where it runs."""
 
-    def __init__(self, architecture, weights, size, threads, device, cache):
+    def __init__(self, architecture, weights, size, threads, device, cache, by_level=True):
         self.architecture, self.weights, self.size = architecture, weights, size
         self.threads, self.device, self.cache = threads, torch.device(device), cache
+        self.by_level = by_level
         self.state = network.backbone_state(architecture, weights, cache)
         self.net = network.backbone(architecture, self.state)
         self.head = network.trained_head(self.net.channels[1] + self.net.channels[2])
@@ -58,7 +59,7 @@ class Task:
         return np.random.default_rng(0).integers(0, 256, (batch, self.size, self.size, 3), np.uint8)
 
     def folded(self, channels_last=False, dtype=torch.float32):
-        return network.Folded(self.net, self.head, self.size, channels_last, dtype).eval()
+        return network.Folded(self.net, self.head, self.size, channels_last, dtype, self.by_level).eval()
 
     def authors(self):
         whole = network.backbone(self.architecture, self.state, whole=True)
@@ -181,7 +182,8 @@ def exported(task, batch):
         if importlib.util.find_spec(package) is None:
             raise Unavailable(f"the package {package} is missing, which exports the network")
     source = pathlib.Path(network.__file__).read_bytes() + task.weights.encode() + file_stamp(task.weights) + torch.__version__.encode()
-    name = f"{task.architecture}-{task.size}-{batch}-{hashlib.sha256(source).hexdigest()[:12]}.onnx"
+    order = "levels" if task.by_level else "features"
+    name = f"{task.architecture}-{task.size}-{batch}-{order}-{hashlib.sha256(source).hexdigest()[:12]}.onnx"
     path = task.cache / name
     if not path.exists():
         part = path.with_suffix(".part")

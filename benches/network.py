@@ -209,11 +209,13 @@ def map_matrix(grid, size):
 
 class Folded(nn.Module):
     """Images to maps `[N, H, W]` and image scores `[N]`, f32: BatchNorm in the convolutions, the head one affine map before its
-    LeakyReLU, which each level passes on its own grid before it is resized, resizing and Gaussian one product `A·s·Bᵀ`.
-    `dtype` is that of everything between the images and the scores."""
+    LeakyReLU, which each level passes on its own grid before it is resized (`by_level`) or behind the concatenated features,
+    as the network is written; resizing and Gaussian one product `A·s·Bᵀ`. `dtype` is that of everything between the images
+    and the scores."""
 
-    def __init__(self, net, head, size, channels_last=False, dtype=torch.float32):
+    def __init__(self, net, head, size, channels_last=False, dtype=torch.float32, by_level=True):
         super().__init__()
+        self.by_level = by_level
         net, head = fold_batch_norms(copy.deepcopy(net)), copy.deepcopy(head).double()
         order = torch.channels_last if channels_last else torch.contiguous_format
         self.normalize = Normalize()
@@ -224,11 +226,12 @@ class Folded(nn.Module):
         # layer3 is twice as wide as layer2 in every ResNet.
         hidden, inputs = weight.shape
         first = inputs // 3
-        self.project = nn.ModuleList([nn.Conv2d(first, hidden, 1), nn.Conv2d(inputs - first, hidden, 1, bias=False)])
+        widths = [first, inputs - first] if by_level else [inputs]
+        self.project = nn.ModuleList(nn.Conv2d(width, hidden, 1, bias=index == 0) for index, width in enumerate(widths))
         self.score = nn.Conv2d(weight.shape[0], 1, 1, bias=False)
         with torch.no_grad():
-            self.project[0].weight.copy_(weight[:, :first, None, None])
-            self.project[1].weight.copy_(weight[:, first:, None, None])
+            for project, part in zip(self.project, weight.split(widths, 1)):
+                project.weight.copy_(part[:, :, None, None])
             self.project[0].bias.copy_(bias)
             self.score.weight.copy_(-head.score.weight[:, :, None, None])
         for layer in (self.project, self.score):
@@ -241,9 +244,12 @@ class Folded(nn.Module):
         x = self.normalize(images).to(self.dtype)
         if self.order is torch.contiguous_format:
             x = x.contiguous()
-        first, second = (project(F.avg_pool2d(level, 3, 1, 1)) for project, level in zip(self.project, self.net(x)))
-        second = F.interpolate(second, size=first.shape[2:], mode="bilinear", align_corners=False)
-        scores = self.score(F.leaky_relu(first + second, SLOPE)).float()[:, 0]
+        if self.by_level:
+            first, second = (project(F.avg_pool2d(level, 3, 1, 1)) for project, level in zip(self.project, self.net(x)))
+            hidden = first + F.interpolate(second, size=first.shape[2:], mode="bilinear", align_corners=False)
+        else:
+            hidden = self.project[0](aggregate(self.net(x)))
+        scores = self.score(F.leaky_relu(hidden, SLOPE)).float()[:, 0]
         return self.rows @ scores @ self.columns, scores.amax((1, 2))
 
 

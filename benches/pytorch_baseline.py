@@ -32,6 +32,8 @@ def parse(arguments):
     parser.add_argument("--precision", type=several, default=["f32"], help="f32, tf32, f16, bf16, by commas")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--project", choices=("levels", "features"), default="levels", help="what the folded head projects: each level"
+                        " on its own grid, or the resized and concatenated features, as the network is written")
     parser.add_argument("--warmups", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--seconds", type=float, default=5.0, help="time of one figure where --repeats does not say")
@@ -198,7 +200,7 @@ def main(arguments=None):
             sys.exit(f"no engine {unknown[0]} in scope {options.scope}; there are {', '.join(table)}")
         return list(table) if "all" in options.engine else options.engine
 
-    task = engines.Task(options.backbone, options.weights, options.size, options.threads, device, options.cache)
+    task = engines.Task(options.backbone, options.weights, options.size, options.threads, device, options.cache, options.project == "levels")
     if options.compare:
         import same_network
 

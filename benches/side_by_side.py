@@ -44,6 +44,7 @@ def parse(arguments):
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--seconds", type=float, default=5.0, help="time of a figure in a round, where --repeats does not say")
     parser.add_argument("--engine", default="all", help="of pytorch_baseline.py, by commas")
+    parser.add_argument("--project", choices=("levels", "features"), default="levels", help="of pytorch_baseline.py")
     parser.add_argument("--ours", default="", help="more options for `simplenet bench`, in one string")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefix", default="", help="put before each command that measures, as 'taskset -c 0,1'")
@@ -68,7 +69,8 @@ def commands(options):
         ours = [options.simplenet, "bench", *shared, "--precision", precision, *shlex.split(options.ours)]
         yield f"{OURS}-{precision}", [*before, *ours]
     baseline = [sys.executable, str(HERE / "pytorch_baseline.py"), *shared]
-    yield "baseline", [*before, *baseline, "--precision", options.precision, "--engine", options.engine]
+    theirs = ["--precision", options.precision, "--engine", options.engine, "--project", options.project]
+    yield "baseline", [*before, *baseline, *theirs]
 
 
 def compare(options):
