@@ -13,6 +13,7 @@ pub mod random;
 pub mod rect;
 pub mod report;
 pub mod settings;
+mod spelling;
 pub mod tensor;
 pub mod tensor_file;
 pub mod training;

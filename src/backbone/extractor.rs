@@ -66,7 +66,7 @@ impl FromStr for Levels {
 
     fn from_str(text: &str) -> std::result::Result<Self, InvalidLevels> {
         let mut levels = text
-            .split(',')
+            .split([',', '+'])
             .map(|level| level.trim().parse().map_err(|_| InvalidLevels(text.to_owned())))
             .collect::<std::result::Result<Vec<usize>, _>>()?;
         levels.sort_unstable();
@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn levels_are_read_sorted_and_checked() {
-        assert_eq!("3, 2".parse::<Levels>().unwrap(), Levels::default());
+        for text in ["3, 2", "2+3"] {
+            assert_eq!(text.parse::<Levels>().unwrap(), Levels::default());
+        }
         for bad in ["", "0", "4", "2,2", "two", "2,,3"] {
             assert!(bad.parse::<Levels>().is_err(), "{bad}");
         }

@@ -1,12 +1,8 @@
 //! Flags as they are typed, shared by several verbs, and what they become.
 
-use crate::backbone::Levels;
+use crate::backend::CachePrecision;
 use crate::backend::cpu::Convolutions;
-use crate::backend::{AggregationMode, CachePrecision, Loss};
-use crate::data::Fit;
-use crate::head::AdaptorKind;
-use crate::settings::{Preset, Settings};
-use clap::builder::RangedU64ValueParser;
+use crate::settings::Config;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -43,13 +39,27 @@ pub(super) struct DataArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct BackboneArgs {
     /// Backbone by torchvision's name, or `auto`: wide_resnet50_2 where its weights are installed, else the small
-    /// one inside this program.
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    pub backbone: String,
+    /// one inside this program. [default: auto]
+    #[arg(long, value_name = "NAME")]
+    pub backbone: Option<String>,
     /// Weights: a safetensors or .pth file, `embedded`, or `synthetic:SEED` (random, for tests). Default: installed
     /// ones.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<String>,
+}
+
+impl BackboneArgs {
+    /// Name and weights: these flags, over what a configuration file says.
+    pub(super) fn over<'a>(&'a self, config: &'a Config) -> (&'a str, Option<&'a str>) {
+        let name = self.backbone.as_deref().or(config.backbone.as_deref()).unwrap_or("auto");
+        // Another backbone's weights would not fit.
+        let configured = if self.backbone.is_some() && self.backbone != config.backbone {
+            None
+        } else {
+            config.weights.as_deref()
+        };
+        (name, self.weights.as_deref().or(configured))
+    }
 }
 
 /// Where to compute.
@@ -94,161 +104,6 @@ impl From<ConvolutionsName> for Convolutions {
             ConvolutionsName::Exact => Self::Exact,
             ConvolutionsName::Fast => Self::Fast,
         }
-    }
-}
-
-/// A preset by its name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum PresetName {
-    /// What the paper describes.
-    Paper,
-    /// What the authors' repository runs.
-    Official,
-}
-
-/// How an image becomes the network's input.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum FitName {
-    /// Resize the shorter side, cut out the centre (the paper); borders are not inspected.
-    Crop,
-    /// Resize the whole image to the network's size; nothing is lost.
-    Stretch,
-}
-
-/// How levels are joined.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum AggregationName {
-    /// The paper.
-    Mean,
-    /// The authors' code.
-    Patchcore,
-}
-
-/// The adaptor.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum AdaptorName {
-    /// One linear layer.
-    Linear,
-    /// Linear, then LeakyReLU.
-    Mlp,
-    /// None.
-    None,
-}
-
-/// What is minimised.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum LossName {
-    /// The paper.
-    TruncatedL1,
-    /// The alternative of its Table 3.
-    CrossEntropy,
-}
-
-/// The largest side an image is resized to. A slip of the finger is refused here, before it asks for all memory.
-const MAX_SIDE: i64 = 16_384;
-
-/// Reads a number up to `most`.
-fn count(most: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(..=most)
-}
-
-/// Settings that shape a model; each overrides the preset's value.
-#[derive(Args, Clone, Debug)]
-pub(super) struct SettingsArgs {
-    /// Starting values of all settings.
-    #[arg(long, value_enum, default_value = "paper")]
-    pub preset: PresetName,
-    /// Passes over the training images.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
-    pub epochs: Option<u32>,
-    /// Images a training step.
-    #[arg(long, value_name = "N", value_parser = count(65_536))]
-    pub batch: Option<usize>,
-    /// How images meet the network's input size.
-    #[arg(long, value_enum)]
-    pub fit: Option<FitName>,
-    /// Size the shorter side is resized to, with --fit crop.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=MAX_SIDE))]
-    pub resize: Option<u32>,
-    /// Side of the network's input.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(..=MAX_SIDE))]
-    pub size: Option<u32>,
-    /// Backbone levels, such as 2,3.
-    #[arg(long, value_name = "LIST")]
-    pub levels: Option<Levels>,
-    /// Side of the neighbourhood that is averaged: 1, 3, 5 or 7.
-    #[arg(long, value_name = "P")]
-    pub patch: Option<usize>,
-    /// How neighbourhoods and levels become one vector.
-    #[arg(long, value_enum)]
-    pub aggregation: Option<AggregationName>,
-    /// The adaptor.
-    #[arg(long, value_enum)]
-    pub adaptor: Option<AdaptorName>,
-    /// Width of the discriminator's hidden layer.
-    #[arg(long, value_name = "N", value_parser = count(65_536))]
-    pub hidden: Option<usize>,
-    /// Standard deviation of the noise that makes anomaly features.
-    #[arg(long, value_name = "SIGMA")]
-    pub noise_sigma: Option<f64>,
-    /// What is minimised.
-    #[arg(long, value_enum)]
-    pub loss: Option<LossName>,
-    /// Smoothing of the map in pixels of the network's input.
-    #[arg(long, value_name = "SIGMA")]
-    pub map_sigma: Option<f64>,
-}
-
-impl SettingsArgs {
-    /// The preset with every given flag applied.
-    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
-        let mut settings = Settings::preset(match self.preset {
-            PresetName::Paper => Preset::Paper,
-            PresetName::Official => Preset::Official,
-        });
-        let (features, training) = (&mut settings.features, &mut settings.training);
-        let set = |value: &mut usize, flag: Option<usize>| *value = flag.unwrap_or(*value);
-        training.epochs = self.epochs.unwrap_or(training.epochs);
-        set(&mut training.batch, self.batch);
-        set(&mut training.hidden, self.hidden);
-        set(&mut features.aggregation.patch, self.patch);
-        training.noise_sigma = self.noise_sigma.unwrap_or(training.noise_sigma);
-        settings.map_sigma = self.map_sigma.unwrap_or(settings.map_sigma);
-        if let Some(fit) = self.fit {
-            features.preprocess.fit = match fit {
-                FitName::Crop => Fit::Crop,
-                FitName::Stretch => Fit::Stretch,
-            };
-        }
-        if let Some(size) = self.size {
-            features.preprocess = features.preprocess.with_side(size);
-        }
-        features.preprocess.resize = self.resize.unwrap_or(features.preprocess.resize);
-        if let Some(levels) = &self.levels {
-            features.levels = levels.clone();
-        }
-        if let Some(aggregation) = self.aggregation {
-            features.aggregation.mode = match aggregation {
-                AggregationName::Mean => AggregationMode::Mean,
-                AggregationName::Patchcore => AggregationMode::PatchCore,
-            };
-        }
-        if let Some(adaptor) = self.adaptor {
-            training.adaptor = match adaptor {
-                AdaptorName::Linear => AdaptorKind::Linear,
-                AdaptorName::Mlp => AdaptorKind::Mlp,
-                AdaptorName::None => AdaptorKind::None,
-            };
-        }
-        if let Some(loss) = self.loss {
-            let margins = training.loss.margins();
-            training.loss = match loss {
-                LossName::TruncatedL1 => Loss::TruncatedL1(margins),
-                LossName::CrossEntropy => Loss::CrossEntropy(margins),
-            };
-        }
-        settings.validate()?;
-        Ok(settings)
     }
 }
 

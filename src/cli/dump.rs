@@ -1,10 +1,11 @@
 //! `dump`: every intermediate tensor as a safetensors file, for comparing implementations.
 
 use super::Outcome;
-use super::args::{BackboneArgs, DeviceArgs, SettingsArgs};
+use super::args::{BackboneArgs, DeviceArgs};
 use super::backbone::{load_detector, resolve_backbone};
 use super::console::Console;
 use super::device::{self, Device};
+use super::settings_args::{Configured, SettingsArgs};
 use crate::backbone::{FeatureExtractor, Stages};
 use crate::backend::{Backend, DeviceTensor};
 use crate::data::{Exif, decode};
@@ -62,13 +63,10 @@ fn run_on<B: Backend<Scalar = f32>>(
             dump_model(backend, args, &model, &detector, &mut tensors)?;
         }
         None => {
-            let settings = args.settings.settings()?;
+            let Configured { settings, config } = args.settings.configured()?;
             let features = &settings.features;
-            let backbone = resolve_backbone(
-                &args.backbone.backbone,
-                args.backbone.weights.as_deref(),
-                features.levels.deepest(),
-            )?;
+            let (name, weights) = args.backbone.over(&config);
+            let backbone = resolve_backbone(name, weights, features.levels.deepest())?;
             console.say(&backbone.description);
             let extractor = FeatureExtractor::new(
                 backend,

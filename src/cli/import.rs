@@ -1,12 +1,11 @@
 //! `import`: the authors' checkpoints as model files.
 
 use super::Outcome;
-use super::args::PresetName;
 use super::backbone::resolve_backbone;
 use super::console::Console;
 use crate::backbone::architecture::Architecture;
 use crate::detector::{FORMAT, Model, ModelMetadata, Thresholds, import_head};
-use crate::settings::{Preset, Settings};
+use crate::settings::{FeatureScale, Preset, Settings};
 use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
@@ -18,8 +17,8 @@ pub(super) struct ImportArgs {
     #[arg(value_name = "CKPT")]
     checkpoint: PathBuf,
     /// The settings it was trained with: `official` is what the authors' scripts run.
-    #[arg(long, value_enum, default_value = "official")]
-    preset: PresetName,
+    #[arg(long, value_name = "NAME", default_value = Preset::Official.name())]
+    preset: Preset,
     /// Size the shorter side is resized to, where the training changed it.
     #[arg(long, value_name = "PIXELS")]
     resize: Option<u32>,
@@ -46,15 +45,14 @@ pub(super) struct ImportArgs {
 /// Runs the verb.
 pub(super) fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<Outcome> {
     let (head, tensors) = import_head(&args.checkpoint)?;
-    let mut settings = Settings::preset(match args.preset {
-        PresetName::Paper => Preset::Paper,
-        PresetName::Official => Preset::Official,
-    });
+    let mut settings = Settings::preset(args.preset);
     let (features, training) = (&mut settings.features, &mut settings.training);
     features.preprocess.resize = args.resize.unwrap_or(features.preprocess.resize);
     features.preprocess.crop = args.size.unwrap_or(features.preprocess.crop);
     (training.adaptor, training.adaptor_bias) = (head.adaptor, head.adaptor_bias);
     training.hidden = head.hidden;
+    // The authors' code gives features to the head as they are.
+    training.feature_scale = FeatureScale::None;
     settings.validate()?;
 
     let deepest = settings.features.levels.deepest();

@@ -18,6 +18,7 @@ mod plans;
 mod predict;
 mod run_folder;
 mod run_report;
+mod settings_args;
 mod test;
 mod threshold;
 mod train;

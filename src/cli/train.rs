@@ -1,13 +1,15 @@
 //! `train`: one model a category, evaluated where a test set exists, in a run folder.
 
 use super::Outcome;
-use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, SettingsArgs, parse_bytes};
+use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, parse_bytes};
 use super::backbone::{ResolvedBackbone, resolve_backbone};
-use super::console::Console;
+use super::console::{Console, print};
 use super::device::{self, Device};
 use super::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec, absolute};
+use super::settings_args::{Configured, SettingsArgs};
 use super::training_run::Run;
 use crate::backbone::weights::WeightsSource;
+use crate::settings::render;
 use crate::training::CalibrationPlan;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -51,9 +53,12 @@ pub(super) struct TrainArgs {
     /// Print results as JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Print every setting as a configuration file for --config, and train nothing.
+    #[arg(long)]
+    show_config: bool,
     /// Continue a run that was interrupted; everything else is taken from it.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "DataArgs", "BackboneArgs", "SettingsArgs", "EvaluationArgs", "seed", "seeds", "calibration_folds",
+        "show_config", "DataArgs", "BackboneArgs", "SettingsArgs", "EvaluationArgs", "seed", "seeds", "calibration_folds",
         "feature_cache", "feature_cache_limit", "bundle", "output",
     ])]
     resume: Option<PathBuf>,
@@ -106,6 +111,12 @@ fn parse_folds(text: &str) -> Result<CalibrationPlan, String> {
 
 /// Runs the verb.
 pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome> {
+    if args.show_config {
+        let Configured { settings, config } = args.settings.configured()?;
+        let (name, weights) = args.backbone.over(&config);
+        print(&render(&settings, name, weights))?;
+        return Ok(Outcome::Success);
+    }
     let device = device::open(&args.device, console)?;
     let (folder, record, backbone) = match &args.resume {
         Some(root) => {
@@ -152,7 +163,8 @@ fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
 
 /// Resolves everything a new run needs, and writes its record.
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
-    let settings = args.settings.settings()?;
+    let Configured { mut settings, config } = args.settings.configured()?;
+    let (name, weights) = args.backbone.over(&config);
     let seeds = if args.seeds.is_empty() { vec![args.seed] } else { args.seeds.clone() };
     if seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed)) {
         bail!("--seeds names a seed twice; give each once");
@@ -160,11 +172,9 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
     let data = DataSource::from_args(&args.data)?;
     // Before anything is written: a run folder of a run that cannot start would only be in the way.
     data.categories()?;
-    let backbone = resolve_backbone(
-        &args.backbone.backbone,
-        args.backbone.weights.as_deref(),
-        settings.features.levels.deepest(),
-    )?;
+    let backbone = resolve_backbone(name, weights, settings.features.levels.deepest())?;
+    let scale = &mut settings.training.feature_scale;
+    *scale = scale.settled(backbone.has_v1_scale);
     let folder = RunFolder::create(args.output.as_deref())?;
     let record = RunRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -178,7 +188,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
             ignore_exif: args.data.ignore_exif,
             strict: args.data.strict,
             backbone: backbone.identity.architecture.to_string(),
-            weights: args.backbone.weights.as_deref().map(recorded_weights).transpose()?,
+            weights: weights.map(recorded_weights).transpose()?,
             settings,
             seeds,
             calibration: args.calibration_folds,

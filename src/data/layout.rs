@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::list::{Listing, file_name, list};
 use super::masks::{Kind, Masks, test_images};
-use super::spelling::nearest;
+use crate::spelling::nearest;
 
 /// The names, in any case, of a folder of good images.
 pub const GOOD_NAMES: [&str; 3] = ["good", "ok", "normal"];

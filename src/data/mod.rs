@@ -15,7 +15,6 @@ mod masks;
 mod prefetch;
 mod preprocess;
 pub mod resize;
-mod spelling;
 mod tiff;
 
 pub use decode::{Exif, MAX_PIXELS, decode, decode_mask, load_mask};

@@ -13,6 +13,7 @@ mod source;
 mod state_dict;
 pub mod store;
 mod synthetic;
+mod version;
 
 use std::fs::File;
 use std::path::Path;

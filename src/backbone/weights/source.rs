@@ -8,6 +8,7 @@ use super::embedded;
 use super::error::WeightsError;
 use super::state_dict::StateDict;
 use super::store::{self, installed_path};
+use super::version::has_v1_scale;
 use crate::backbone::architecture::Architecture;
 
 /// What `--weights` names.
@@ -59,6 +60,8 @@ pub struct Resolved {
     pub architecture: Architecture,
     /// Its weights; they passed [`StateDict::require`].
     pub weights: StateDict,
+    /// Whether features are known to have the scale of torchvision's version 1 weights, which σ = 0.015 presumes.
+    pub has_v1_scale: bool,
     /// The choice in words, for the user: `wide_resnet50_2 with installed weights (from …)`.
     pub description: String,
 }
@@ -102,7 +105,9 @@ pub fn resolve(
         }
     };
     weights.require(architecture, deepest_level)?;
-    Ok(Resolved { architecture, weights, description: format!("{architecture} with {description}") })
+    let has_v1_scale = has_v1_scale(source, folder, architecture, &weights)?;
+    let description = format!("{architecture} with {description}");
+    Ok(Resolved { architecture, weights, has_v1_scale, description })
 }
 
 fn installed_or_embedded(

@@ -35,8 +35,12 @@ fn auto_takes_the_papers_backbone_where_it_is_installed() {
     }
     let wide = Architecture::WideResnet50_2;
     let weights = StateDict::synthetic(wide, 3);
+    let published = format!("95faca4d{}", "0".repeat(56));
+    install(folder.path(), &weights, wide, "a published file", Some(published)).unwrap();
+    assert!(auto(Some(folder.path())).has_v1_scale);
     let installed = install(folder.path(), &weights, wide, "elsewhere", None).unwrap();
     let chosen = auto(Some(folder.path()));
+    assert!(!chosen.has_v1_scale);
     assert_eq!((chosen.architecture, &chosen.weights.tensors), (wide, &weights.tensors));
     assert_eq!(chosen.description, "wide_resnet50_2 with installed weights (from elsewhere)");
 
@@ -67,7 +71,10 @@ fn files_tell_their_architecture_and_synthetic_weights_suit_any() {
     let error = choose(Some(Architecture::Resnet34), path, folder.path()).unwrap_err().to_string();
     assert!(error.contains("--backbone resnet18"), "{error}");
 
+    // Random weights in a file are nobody's version 1; drawn by this program they have its scale.
+    assert!(!choose(None, path, folder.path()).unwrap().has_v1_scale);
     let chosen = choose(Some(Architecture::Resnet18), "synthetic:3", folder.path()).unwrap();
+    assert!(chosen.has_v1_scale);
     assert_eq!(chosen.weights.tensors, weights.tensors);
     assert_eq!(chosen.description, "resnet18 with synthetic weights (seed 3)");
 }

@@ -1,5 +1,13 @@
 //! Every number a result depends on, with the presets of the paper and of its authors' code.
 
+mod config;
+mod keys;
+mod policies;
+
+pub use config::{Config, ConfigError, render, resolve};
+pub use keys::{KEYS, Key, Overrides, SettingError};
+pub use policies::{EarlyStop, FeatureScale, InvalidFeatureScale, Selection};
+
 use crate::backbone::Levels;
 use crate::backend::{AdamRule, Aggregation, AggregationMode, Loss, Margins};
 use crate::data::{Fit, Preprocess};
@@ -10,9 +18,13 @@ use serde::{Deserialize, Serialize};
 pub const MIN_SIDE: u32 = 16;
 /// The largest side of the network's input.
 pub const MAX_SIDE: u32 = 4096;
+/// The largest side an image is resized to. A slip of the finger is refused here, before it asks for all memory.
+const MAX_RESIZE: u32 = 16_384;
 const MAX_EPOCHS: usize = 100_000;
 const MAX_BATCH: usize = 4096;
 const MAX_HIDDEN: usize = 1 << 16;
+/// More levels of noise than this span a factor of 300.
+const MAX_MIXTURES: u32 = 64;
 
 /// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +72,14 @@ pub struct TrainingSettings {
     pub adaptor_bias: bool,
     /// Width of the discriminator's hidden layer.
     pub hidden: usize,
+    /// What features are multiplied by before they meet the head.
+    #[serde(default)]
+    pub feature_scale: FeatureScale,
     /// Standard deviation σ of the anomaly features' noise.
     pub noise_sigma: f64,
+    /// Levels of noise σ·1.1ᵏ, `k` below this number, of which every row draws one (the authors' `mix_noise`).
+    #[serde(default = "one_level")]
+    pub noise_mixtures: u32,
     /// What is minimised.
     pub loss: Loss,
     /// The optimiser of G.
@@ -72,6 +90,16 @@ pub struct TrainingSettings {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
+    /// Which epoch becomes the model.
+    #[serde(default)]
+    pub select: Selection,
+    /// Whether a training may end before its last epoch.
+    #[serde(default)]
+    pub early_stop: EarlyStop,
+}
+
+fn one_level() -> u32 {
+    1
 }
 
 impl TrainingSettings {
@@ -102,12 +130,16 @@ impl Settings {
                 adaptor: AdaptorKind::Linear,
                 adaptor_bias: false,
                 hidden: 1024,
+                feature_scale: FeatureScale::ByWeights,
                 noise_sigma: 0.015,
+                noise_mixtures: 1,
                 loss: Loss::TruncatedL1(margins),
                 adaptor_rule: adam(1e-4, 1e-5),
                 discriminator_rule: adam(2e-4, 1e-5),
                 epochs: 160,
                 batch: 4,
+                select: Selection::Last,
+                early_stop: EarlyStop::Off,
             },
             map_sigma: 4.0,
         };
@@ -146,6 +178,24 @@ impl Settings {
         positive("noise sigma", training.noise_sigma)?;
         positive("adaptor learning rate", training.adaptor_rule.learning_rate)?;
         positive("discriminator learning rate", training.discriminator_rule.learning_rate)?;
+        for rule in [training.adaptor_rule, training.discriminator_rule] {
+            if !(0.0..1e6).contains(&rule.weight_decay) {
+                return Err(InvalidSettings::WeightDecay(rule.weight_decay));
+            }
+        }
+        let margins = training.loss.margins();
+        if !(margins.positive.is_finite()
+            && margins.negative.is_finite()
+            && margins.negative < margins.positive)
+        {
+            return Err(InvalidSettings::Margins(margins));
+        }
+        if !(1..=MAX_MIXTURES).contains(&training.noise_mixtures) {
+            return Err(InvalidSettings::Mixtures(training.noise_mixtures));
+        }
+        if let FeatureScale::Factor(factor) = training.feature_scale {
+            positive("feature scale", factor)?;
+        }
         let side = self.features.preprocess.crop;
         if !(MIN_SIDE..=MAX_SIDE).contains(&side) {
             return Err(InvalidSettings::Side(side));
@@ -155,6 +205,7 @@ impl Settings {
             return Err(InvalidSettings::MapSigma { sigma: self.map_sigma, most });
         }
         for (name, value, most) in [
+            ("resize", self.features.preprocess.resize as usize, MAX_RESIZE as usize),
             ("epochs", training.epochs as usize, MAX_EPOCHS),
             ("batch", training.batch, MAX_BATCH),
             ("hidden", training.hidden, MAX_HIDDEN),
@@ -202,6 +253,18 @@ pub enum InvalidSettings {
         /// The largest that is accepted.
         most: f64,
     },
+    /// Weight decay.
+    #[error("the weight decay is {0}; give zero (none) or a positive number, such as 0.00001")]
+    WeightDecay(f64),
+    /// The loss's margins.
+    #[error(
+        "the margins are {} for good features and {} for anomaly features; --margin-positive must be the larger",
+        .0.positive, .0.negative
+    )]
+    Margins(Margins),
+    /// The number of noise levels.
+    #[error("there are {0} noise mixtures; choose 1 (one level of noise, the paper's) to {MAX_MIXTURES}")]
+    Mixtures(u32),
     /// The neighbourhood's side.
     #[error("the patch size is {0}; choose 1, 3, 5 or 7")]
     Patch(usize),

@@ -1,7 +1,7 @@
 //! What a mistyped name was meant to be.
 
 /// The name nearest to `typed`, if it is near enough to be meant.
-pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (edits(&typed.to_lowercase(), &name.to_lowercase()), name))
         .min()
