@@ -131,8 +131,6 @@ mod tests {
             "1+2",
             "--loss",
             "cross-entropy",
-            "--feature-scale",
-            "auto",
         ];
         let settings = Line::try_parse_from(given).unwrap().settings.configured().unwrap().settings;
         assert_eq!(settings.preset, Preset::Official);
@@ -154,7 +152,6 @@ mod tests {
             ("--epochs=many", "give a number"),
             ("--patch=-1", "give a whole number"),
             ("--levels=4", "no list of backbone levels"),
-            ("--feature-scale=-2", "no feature scale"),
         ] {
             let error = Line::try_parse_from(["line", flag]).err().unwrap().to_string();
             assert!(error.contains(expected), "{flag}: {error}");

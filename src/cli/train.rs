@@ -163,7 +163,7 @@ fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
 
 /// Resolves everything a new run needs, and writes its record.
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRecord, ResolvedBackbone)> {
-    let Configured { mut settings, config } = args.settings.configured()?;
+    let Configured { settings, config } = args.settings.configured()?;
     let (name, weights) = args.backbone.over(&config);
     let seeds = if args.seeds.is_empty() { vec![args.seed] } else { args.seeds.clone() };
     if seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed)) {
@@ -173,8 +173,6 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
     // Before anything is written: a run folder of a run that cannot start would only be in the way.
     data.categories()?;
     let backbone = resolve_backbone(name, weights, settings.features.levels.deepest())?;
-    let scale = &mut settings.training.feature_scale;
-    *scale = scale.settled(backbone.has_v1_scale);
     let folder = RunFolder::create(args.output.as_deref())?;
     let record = RunRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),

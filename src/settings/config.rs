@@ -216,12 +216,9 @@ mod tests {
                 ("levels", "1+2+3"),
                 ("size", "96"),
                 ("resize", "100"),
-                ("noise-mixtures", "3"),
                 ("loss", "cross-entropy"),
                 ("margin-negative", "-0.75"),
-                ("feature-scale", "0.25"),
                 ("adaptor-weight-decay", "0.000001"),
-                ("select", "holdout"),
             ];
             for flags in [Overrides::default(), overridden(&changes)] {
                 let settings = Settings::with_overrides(preset, &flags).unwrap();

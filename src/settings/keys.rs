@@ -1,6 +1,6 @@
 //! Every setting by the one name it has on the command line, in a configuration file and in a sweep.
 
-use super::{EarlyStop, FeatureScale, InvalidSettings, Preset, Selection, Settings};
+use super::{InvalidSettings, Preset, Settings};
 use crate::backend::{AggregationMode, Loss, Margins};
 use crate::data::Fit;
 use crate::head::AdaptorKind;
@@ -142,13 +142,12 @@ const AGGREGATIONS: [(&str, AggregationMode); 2] =
     [("mean", AggregationMode::Mean), ("patchcore", AggregationMode::PatchCore)];
 const ADAPTORS: [(&str, AdaptorKind); 3] =
     [("linear", AdaptorKind::Linear), ("mlp", AdaptorKind::Mlp), ("none", AdaptorKind::None)];
-const LOSSES: [(&str, fn(Margins) -> Loss); 2] =
+/// A loss, once it has its margins.
+type LossOf = fn(Margins) -> Loss;
+const LOSSES: [(&str, LossOf); 2] =
     [("truncated-l1", Loss::TruncatedL1), ("cross-entropy", Loss::CrossEntropy)];
 /// Whether weight decay is decoupled from the gradient.
 const OPTIMIZERS: [(&str, bool); 2] = [("adam", false), ("adamw", true)];
-const SELECTIONS: [(&str, Selection); 3] =
-    [("last", Selection::Last), ("holdout", Selection::Holdout), ("test", Selection::Test)];
-const EARLY_STOPS: [(&str, EarlyStop); 2] = [("off", EarlyStop::Off), ("plateau", EarlyStop::Plateau)];
 
 fn word<T: Copy>(words: &Words<T>, text: &str) -> Result<T, String> {
     words.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
@@ -192,7 +191,7 @@ fn change_margins(loss: &mut Loss, change: impl FnOnce(&mut Margins)) {
 }
 
 /// All of them, in the order of the pipeline. A setting that changes others stands before them.
-pub static KEYS: [Key; 26] = [
+pub static KEYS: [Key; 22] = [
     Key {
         name: "fit",
         value: "FIT",
@@ -245,21 +244,6 @@ pub static KEYS: [Key; 26] = [
         set: |s, text| word(&AGGREGATIONS, text).map(|mode| s.features.aggregation.mode = mode),
     },
     Key {
-        name: "feature-scale",
-        value: "SCALE",
-        about: "What features are multiplied by before the head: `none`, a number, or `auto`, which brings the mean standard \
-                deviation of the training features' channels to 0.165; `by-weights` is `none` for ImageNet weights (version \
-                1) that are known by their hash, and `auto` for all others",
-        choices: &[],
-        get: |s| match s.training.feature_scale {
-            FeatureScale::Factor(factor) => Value::Float(factor),
-            word => Value::String(word.to_string()),
-        },
-        set: |s, text| {
-            text.parse().map(|scale| s.training.feature_scale = scale).map_err(|error| format!("{error}"))
-        },
-    },
-    Key {
         name: "adaptor",
         value: "KIND",
         about: "The adaptor: one `linear` layer, `mlp` (linear, then LeakyReLU) or `none`",
@@ -290,14 +274,6 @@ pub static KEYS: [Key; 26] = [
         choices: &[],
         get: |s| Value::Float(s.training.noise_sigma),
         set: |s, text| number(text).map(|sigma| s.training.noise_sigma = sigma),
-    },
-    Key {
-        name: "noise-mixtures",
-        value: "K",
-        about: "Noise levels SIGMA·1.1^k, k below K, of which each feature vector draws one (the authors' code)",
-        choices: &[],
-        get: |s| Value::Integer(s.training.noise_mixtures.into()),
-        set: |s, text| number(text).map(|mixtures| s.training.noise_mixtures = mixtures),
     },
     Key {
         name: "loss",
@@ -388,25 +364,6 @@ pub static KEYS: [Key; 26] = [
         choices: &[],
         get: |s| integer(s.training.batch),
         set: |s, text| number(text).map(|batch| s.training.batch = batch),
-    },
-    Key {
-        name: "select",
-        value: "EPOCH",
-        about: "Which epoch becomes the model: the `last`; the one in which held-out good images scored most alike \
-                (`holdout`); or the one that is best on the test set (`test`), which inflates every result and is written \
-                on all of them",
-        choices: &["last", "holdout", "test"],
-        get: |s| name_of(&SELECTIONS, &s.training.select),
-        set: |s, text| word(&SELECTIONS, text).map(|select| s.training.select = select),
-    },
-    Key {
-        name: "early-stop",
-        value: "RULE",
-        about: "Whether a training may end before --epochs: `off`, or `plateau`, once neither the loss nor the scores of \
-                held-out good images change any more",
-        choices: &["off", "plateau"],
-        get: |s| name_of(&EARLY_STOPS, &s.training.early_stop),
-        set: |s, text| word(&EARLY_STOPS, text).map(|stop| s.training.early_stop = stop),
     },
     Key {
         name: "map-sigma",

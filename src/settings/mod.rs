@@ -2,11 +2,9 @@
 
 mod config;
 mod keys;
-mod policies;
 
 pub use config::{Config, ConfigError, render, resolve};
 pub use keys::{KEYS, Key, Overrides, SettingError};
-pub use policies::{EarlyStop, FeatureScale, InvalidFeatureScale, Selection};
 
 use crate::backbone::Levels;
 use crate::backend::{AdamRule, Aggregation, AggregationMode, Loss, Margins};
@@ -23,8 +21,6 @@ const MAX_RESIZE: u32 = 16_384;
 const MAX_EPOCHS: usize = 100_000;
 const MAX_BATCH: usize = 4096;
 const MAX_HIDDEN: usize = 1 << 16;
-/// More levels of noise than this span a factor of 300.
-const MAX_MIXTURES: u32 = 64;
 
 /// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +68,8 @@ pub struct TrainingSettings {
     pub adaptor_bias: bool,
     /// Width of the discriminator's hidden layer.
     pub hidden: usize,
-    /// What features are multiplied by before they meet the head.
-    #[serde(default)]
-    pub feature_scale: FeatureScale,
     /// Standard deviation σ of the anomaly features' noise.
     pub noise_sigma: f64,
-    /// Levels of noise σ·1.1ᵏ, `k` below this number, of which every row draws one (the authors' `mix_noise`).
-    #[serde(default = "one_level")]
-    pub noise_mixtures: u32,
     /// What is minimised.
     pub loss: Loss,
     /// The optimiser of G.
@@ -90,16 +80,6 @@ pub struct TrainingSettings {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
-    /// Which epoch becomes the model.
-    #[serde(default)]
-    pub select: Selection,
-    /// Whether a training may end before its last epoch.
-    #[serde(default)]
-    pub early_stop: EarlyStop,
-}
-
-fn one_level() -> u32 {
-    1
 }
 
 impl TrainingSettings {
@@ -130,16 +110,12 @@ impl Settings {
                 adaptor: AdaptorKind::Linear,
                 adaptor_bias: false,
                 hidden: 1024,
-                feature_scale: FeatureScale::ByWeights,
                 noise_sigma: 0.015,
-                noise_mixtures: 1,
                 loss: Loss::TruncatedL1(margins),
                 adaptor_rule: adam(1e-4, 1e-5),
                 discriminator_rule: adam(2e-4, 1e-5),
                 epochs: 160,
                 batch: 4,
-                select: Selection::Last,
-                early_stop: EarlyStop::Off,
             },
             map_sigma: 4.0,
         };
@@ -190,12 +166,6 @@ impl Settings {
         {
             return Err(InvalidSettings::Margins(margins));
         }
-        if !(1..=MAX_MIXTURES).contains(&training.noise_mixtures) {
-            return Err(InvalidSettings::Mixtures(training.noise_mixtures));
-        }
-        if let FeatureScale::Factor(factor) = training.feature_scale {
-            positive("feature scale", factor)?;
-        }
         let side = self.features.preprocess.crop;
         if !(MIN_SIDE..=MAX_SIDE).contains(&side) {
             return Err(InvalidSettings::Side(side));
@@ -233,7 +203,7 @@ pub enum InvalidSettings {
         value: f64,
     },
     /// A number beyond what any use needs and memory allows.
-    #[error("{name} is {value}; it can be at most {most}")]
+    #[error("{name} is {value}; --{name} can be at most {most}")]
     TooLarge {
         /// Which.
         name: &'static str,
@@ -262,9 +232,6 @@ pub enum InvalidSettings {
         .0.positive, .0.negative
     )]
     Margins(Margins),
-    /// The number of noise levels.
-    #[error("there are {0} noise mixtures; choose 1 (one level of noise, the paper's) to {MAX_MIXTURES}")]
-    Mixtures(u32),
     /// The neighbourhood's side.
     #[error("the patch size is {0}; choose 1, 3, 5 or 7")]
     Patch(usize),
