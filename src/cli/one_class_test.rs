@@ -90,9 +90,10 @@ impl OneClassTest<'_> {
         drop(task);
         scored.seconds = start.elapsed().as_secs_f64();
         self.console.say(format_args!(
-            "{} test images passed the backbone once and were scored by {} models",
+            "{} test images passed the backbone once and were scored by {} model{}",
             scored.images.len(),
-            models.len()
+            models.len(),
+            if models.len() == 1 { "" } else { "s" }
         ));
         Ok(scored)
     }

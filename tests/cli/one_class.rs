@@ -135,7 +135,7 @@ fn ten_models_are_learned_from_cifar_10_and_tested_in_one_pass() {
     let one = "test --model run/cat/model.safetensors --data cifar --one-class --subset 2 --output one";
     let ran = world.run(one).succeeds();
     assert!(ran.stdout.contains("SUBSET OF 2 IMAGES A CLASS"), "{}", ran.stdout);
-    assert_eq!(pass(&ran), ["20 test images passed the backbone once and were scored by 1 models"]);
+    assert_eq!(pass(&ran), ["20 test images passed the backbone once and were scored by 1 model"]);
 }
 
 #[test]
