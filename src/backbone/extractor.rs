@@ -141,6 +141,12 @@ impl<B: Backend> FeatureExtractor<B> {
         (8 * 224 * 224 / (h * w)).clamp(1, 64)
     }
 
+    /// How many images of `h × w` pixels pass the network together at most: a GPU has room for more of them, and use.
+    pub fn most_images(&self, backend: &B, h: usize, w: usize) -> usize {
+        let usual = self.images_per_pass(h, w);
+        if backend.works_beside_host() { (8 * usual).min(64).max(usual) } else { usual }
+    }
+
     /// Features of u8 RGB images `[N, H, W, 3]`: `[N, H0, W0, C]`.
     pub fn features(&self, backend: &B, images: &B::Images) -> Result<B::Tensor> {
         self.features_watched(backend, images, &mut unwatched)

@@ -12,9 +12,18 @@ pub(super) struct DataArgs {
     /// A folder in MVTec AD's layout: many categories, or one. Without it: the built-in synthetic demo set.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["train_good", "test_good", "test_bad", "masks"])]
     pub data: Option<PathBuf>,
-    /// Only this category of --data; may be given several times.
+    /// Only this category of --data (with --one-class, this class); may be given several times.
     #[arg(long, value_name = "NAME", requires = "data")]
     pub category: Vec<String>,
+    /// The classes of --data one by one, the others being each one's anomalies: CIFAR-10's binary version, or
+    /// train/<class>/ and test/<class>/. Test images pass the backbone once for all models. They get scores and image
+    /// metrics; no maps, overlays or boxes are made.
+    #[arg(long, requires = "data", conflicts_with = "metrics_geometry")]
+    pub one_class: bool,
+    /// With --one-class, only the first N training and the first N test images of each class, for trying things out.
+    /// Results say so wherever they are shown.
+    #[arg(long, value_name = "N", requires = "one_class", value_parser = parse_subset)]
+    pub subset: Option<usize>,
     /// A folder of good images to learn from, instead of --data.
     #[arg(long, value_name = "DIR")]
     pub train_good: Option<PathBuf>,
@@ -33,6 +42,13 @@ pub(super) struct DataArgs {
     /// Stop at the first unreadable image instead of skipping it.
     #[arg(long)]
     pub strict: bool,
+}
+
+fn parse_subset(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(images @ 1..) => Ok(images),
+        _ => Err("give a number of images a class, 1 or more".to_owned()),
+    }
 }
 
 /// Which backbone.

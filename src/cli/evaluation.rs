@@ -167,46 +167,53 @@ impl Evaluation<'_> {
     /// The metrics of everything collected.
     fn measure(&self, collected: Collected) -> anyhow::Result<Evaluated> {
         let Collected { scores, skipped, maps, without_mask, inspected } = collected;
-        let thresholds = &self.model.thresholds;
-        let image_scores: Vec<f32> = scores.iter().map(|line| line.score).collect();
-        let defective: Vec<bool> = scores.iter().map(|line| line.kind == ImageKind::Defective).collect();
-        let image = present(Ranking::new(&image_scores, &defective))?;
-
         let views = maps.iter().map(Map::view).collect::<Result<Vec<_>, _>>()?;
         // Without a single mask there are no pixel metrics: good images alone say nothing.
         let pixel = present(metrics::pixel_metrics(&views, AUPRO_FPR_LIMIT))?;
-
-        let count = |kind, verdict| {
-            thresholds.image.map(|_| {
-                scores.iter().filter(|line| line.kind == kind && line.verdict == Some(verdict)).count()
-            })
-        };
         let result = CategoryResult {
             category: self.category.name.clone(),
-            seed: self.model.seed,
-            i_auroc: image.as_ref().map(Ranking::auroc),
-            i_ap: image.as_ref().map(Ranking::average_precision),
-            i_f1max: image.as_ref().map(|ranking| ranking.f1_max().f1),
             p_auroc: pixel.as_ref().map(|pixel| pixel.auroc),
             p_ap: pixel.as_ref().map(|pixel| pixel.average_precision),
             p_f1max: pixel.as_ref().map(|pixel| pixel.f1_max.f1),
             aupro: pixel.as_ref().map(|pixel| pixel.aupro),
-            train_images: self.model.train_images,
-            held_out_images: self.model.calibration.as_ref().map_or(0, |c| c.held_out.scores.len()),
-            test_good: defective.iter().filter(|&&defective| !defective).count(),
-            test_defective: defective.iter().filter(|&&defective| defective).count(),
             skipped,
             without_mask,
-            image_threshold: thresholds.image,
-            map_threshold: thresholds.map,
-            false_rejects: count(ImageKind::Good, Verdict::Defect),
-            missed: count(ImageKind::Defective, Verdict::Ok),
             not_inspected: (!scores.is_empty()).then(|| 1.0 - inspected / scores.len() as f64),
-            epochs: self.model.settings.training.epochs,
-            ..CategoryResult::default()
+            ..image_result(self.model, &scores)?
         };
         Ok(Evaluated { result, scores })
     }
+}
+
+/// What a model's scores of labelled images say: image metrics, verdicts, and what the model tells of itself. The rest is
+/// left empty.
+pub(super) fn image_result(model: &ModelMetadata, scores: &[ImageScore]) -> anyhow::Result<CategoryResult> {
+    let image_scores: Vec<f32> = scores.iter().map(|line| line.score).collect();
+    let defective: Vec<bool> = scores.iter().map(|line| line.kind == ImageKind::Defective).collect();
+    let image = present(Ranking::new(&image_scores, &defective))?;
+    let thresholds = &model.thresholds;
+    let count = |kind, verdict| {
+        thresholds
+            .image
+            .map(|_| scores.iter().filter(|line| line.kind == kind && line.verdict == Some(verdict)).count())
+    };
+    Ok(CategoryResult {
+        category: model.category.clone(),
+        seed: model.seed,
+        i_auroc: image.as_ref().map(Ranking::auroc),
+        i_ap: image.as_ref().map(Ranking::average_precision),
+        i_f1max: image.as_ref().map(|ranking| ranking.f1_max().f1),
+        train_images: model.train_images,
+        held_out_images: model.calibration.as_ref().map_or(0, |c| c.held_out.scores.len()),
+        test_good: defective.iter().filter(|&&defective| !defective).count(),
+        test_defective: defective.iter().filter(|&&defective| defective).count(),
+        image_threshold: thresholds.image,
+        map_threshold: thresholds.map,
+        false_rejects: count(ImageKind::Good, Verdict::Defect),
+        missed: count(ImageKind::Defective, Verdict::Ok),
+        epochs: model.settings.training.epochs,
+        ..CategoryResult::default()
+    })
 }
 
 /// `None` where only one class is present, which is a fact about the test set and no error.

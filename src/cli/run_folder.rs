@@ -2,7 +2,7 @@
 
 use super::args::DataArgs;
 use crate::backend::{CachePrecision, FeatureCacheOptions};
-use crate::data::{Category, PlainFolders, demo, discover, from_folders};
+use crate::data::{Category, OneClassSet, PlainFolders, demo, discover, from_folders};
 use crate::detector::BackboneIdentity;
 use crate::files::write_whole;
 use crate::settings::Settings;
@@ -24,6 +24,15 @@ pub(super) enum DataSource {
         root: PathBuf,
         /// Chosen categories; all if empty.
         categories: Vec<String>,
+    },
+    /// Classes, each to be learned on its own.
+    OneClass {
+        /// The folder.
+        root: PathBuf,
+        /// Chosen classes; all if empty.
+        classes: Vec<String>,
+        /// How many images of each class are taken; all if `None`.
+        subset: Option<usize>,
     },
     /// Folders that follow no layout.
     Folders {
@@ -51,16 +60,37 @@ impl DataSource {
             });
         }
         match &args.data {
+            Some(root) if args.one_class => Ok(Self::OneClass {
+                root: absolute(root)?,
+                classes: args.category.clone(),
+                subset: args.subset,
+            }),
             Some(root) => Ok(Self::Tree { root: absolute(root)?, categories: args.category.clone() }),
             None => Ok(Self::Demo(demo::ensure_cached()?)),
         }
     }
 
-    /// The categories with their images.
+    /// The classes, where each is to be learned on its own.
+    pub(super) fn one_class(&self) -> anyhow::Result<Option<OneClassSet>> {
+        Ok(match self {
+            Self::OneClass { root, classes, subset } => Some(OneClassSet::discover(root, classes, *subset)?),
+            Self::Demo(_) | Self::Tree { .. } | Self::Folders { .. } => None,
+        })
+    }
+
+    /// How many images of each class are taken, where not all are.
+    pub(super) fn subset(&self) -> Option<usize> {
+        if let Self::OneClass { subset, .. } = self { *subset } else { None }
+    }
+
+    /// The categories with their images; test images that belong to several are left to [`DataSource::one_class`].
     pub(super) fn categories(&self) -> anyhow::Result<Vec<Category>> {
         Ok(match self {
             Self::Demo(root) => discover(root, &[])?,
             Self::Tree { root, categories } => discover(root, categories)?,
+            Self::OneClass { root, classes, subset } => {
+                OneClassSet::discover(root, classes, *subset)?.categories()
+            }
             Self::Folders { train_good, test_good, test_bad, masks } => {
                 // The folder above `good` names the part, where there is one.
                 let generic = ["good", "ok", "normal", "train", "images"];
@@ -85,7 +115,7 @@ impl DataSource {
     pub(super) fn is_synthetic(&self) -> bool {
         match self {
             Self::Demo(_) => true,
-            Self::Tree { root, .. } => demo::is_demo(root),
+            Self::Tree { root, .. } | Self::OneClass { root, .. } => demo::is_demo(root),
             Self::Folders { .. } => false,
         }
     }
@@ -95,6 +125,10 @@ impl DataSource {
         match self {
             Self::Demo(_) => "the built-in synthetic demo set".to_owned(),
             Self::Tree { root, .. } => root.display().to_string(),
+            Self::OneClass { root, subset: None, .. } => format!("{}, class by class", root.display()),
+            Self::OneClass { root, subset: Some(subset), .. } => {
+                format!("{}, class by class, subset of {subset} images a class", root.display())
+            }
             Self::Folders { train_good, .. } => train_good.display().to_string(),
         }
     }

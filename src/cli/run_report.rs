@@ -4,13 +4,17 @@
 
 use super::Outcome;
 use super::console::{Console, print, print_json};
-use super::run_folder::{RunFolder, RunRecord};
+use super::run_folder::{DataSource, RunFolder, RunRecord};
 use crate::report::html::{self, CategoryReport, GalleryItem, Picture, RunReport};
 use crate::report::jsonl::read_lines;
 use crate::report::results::Results;
 use crate::report::scores::ImageScore;
 use crate::report::table::{self, Style};
 use crate::report::training_log::EpochRecord;
+
+/// How to read the results of one-class models.
+const ONE_CLASS: &str =
+    "One-class models: good are the test images of a model's own class, defective those of all others.";
 
 /// Prints the table, writes the page, and says where things are.
 pub(super) fn finish(
@@ -29,6 +33,10 @@ pub(super) fn finish(
         let mut text = table::render(results, Style::for_stdout());
         if record.synthetic_data {
             text += "Measured on the built-in synthetic demo set.\n";
+        }
+        if let DataSource::OneClass { .. } = record.spec.data {
+            text += ONE_CLASS;
+            text += "\n";
         }
         print(&text)?;
     }
@@ -92,7 +100,10 @@ fn collect(folder: &RunFolder, record: &RunRecord, results: &Results) -> anyhow:
             ("backbone".to_owned(), record.backbone_description.clone()),
             ("backbone SHA-256".to_owned(), record.backbone.sha256.clone()),
         ],
-        warnings: Vec::new(),
+        warnings: match spec.data {
+            DataSource::OneClass { .. } => vec![ONE_CLASS.to_owned()],
+            _ => Vec::new(),
+        },
         command: record.command.join(" "),
     })
 }

@@ -5,13 +5,14 @@ use super::args::{DataArgs, DeviceArgs};
 use super::backbone::load_detector;
 use super::console::{Console, print, print_json};
 use super::device::{self, Device};
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluated, Evaluation};
+use super::one_class_test::{self, OneClassTest};
 use super::plans::PlansArgs;
 use super::run_folder::{DataSource, RunFolder};
 use super::train::EvaluationArgs;
 use crate::backend::Backend;
-use crate::data::Category;
-use crate::detector::{Detector, Model};
+use crate::data::{Category, OneClassSet};
+use crate::detector::{Detector, Heads, Model, ModelMetadata};
 use crate::report::jsonl::write_lines;
 use crate::report::metric::Metric;
 use crate::report::results::Results;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 /// `test`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TestArgs {
-    /// Model files; each is tested on the category it was trained for.
+    /// Model files; each is tested on the category, or the class, it was trained for.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     model: Vec<PathBuf>,
     #[command(flatten)]
@@ -82,18 +83,26 @@ fn run_on<B: Backend<Scalar = f32>>(
         bail!("--ignore-exif belongs to `train`: images are tested as the model was trained; leave it out");
     }
     let source = DataSource::from_args(&args.data)?;
-    let categories = source.categories()?;
+    let set = source.one_class()?;
+    let categories = if set.is_none() { source.categories()? } else { Vec::new() };
     let models = args.model.iter().map(|path| Model::load(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut tested = Vec::new();
+    let mut places: Vec<(String, u64)> = Vec::new();
     for (model, path) in models.iter().zip(&args.model) {
-        let place = (&find_category(&categories, model)?.name, model.metadata.seed);
-        if tested.contains(&place) {
+        let category = match &set {
+            Some(set) => one_class_test::find_class(set, model)?,
+            None => &find_category(&categories, model)?.name,
+        };
+        let place = (category.to_owned(), model.metadata.seed);
+        if places.contains(&place) {
             bail!("{}: another --model has the same category and seed; test them one by one", path.display());
         }
-        tested.push(place);
+        places.push(place);
+    }
+    if set.is_some() {
+        one_class_test::require_alike(&models, &args.model)?;
     }
     // Loaded before anything is written: missing weights are the commonest reason why a test cannot start.
-    let mut first = Some(load_detector(backend, &args.model[0], args.weights.as_deref())?);
+    let first = load_detector(backend, &args.model[0], args.weights.as_deref())?;
     let folder = RunFolder::create(args.output.as_deref())?;
     let record = TestRecord {
         version: env!("CARGO_PKG_VERSION"),
@@ -108,41 +117,13 @@ fn run_on<B: Backend<Scalar = f32>>(
         console.say("These images are synthetic; give your own with --data.");
     }
 
-    let mut results = Results::default();
-    let mut pictured = BTreeSet::new();
-    for path in &args.model {
-        let loaded = first.take().map_or_else(|| load_detector(backend, path, args.weights.as_deref()), Ok);
-        let (model, detector): (Model, Detector<_>) = loaded?;
-        let category = find_category(&categories, &model)?;
-        if category.name != model.metadata.category {
-            console.warn(format_args!(
-                "the model was trained for `{}` and is tested on `{}`, the only category there is",
-                model.metadata.category, category.name
-            ));
-        }
-        category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
-        let (pass, images) = (detector.images_per_pass(), category.test.len());
-        let batches = [pass.min(images), images % pass];
-        args.plans.settle(backend, &detector, &model, Some(path), &batches, console)?;
-        let evaluation = Evaluation {
-            folder: &folder,
-            category,
-            model: &model.metadata,
-            // As in a training of several seeds, pictures are the first model's.
-            spec: args.evaluation.spec().pictures_if(pictured.insert(category.name.clone())),
-            strict: args.data.strict,
-            synthetic: source.is_synthetic(),
-        };
-        let evaluated = evaluation.run(backend, &detector, console)?;
-        let seeds: Vec<u64> =
-            tested.iter().filter(|(name, _)| **name == category.name).map(|&(_, seed)| seed).collect();
-        let place = folder.model_folder(&category.name, model.metadata.seed, &seeds);
-        write_lines(&place.join("scores.jsonl"), &evaluated.scores)?;
-        results.rows.push(evaluated.result);
-        results.write_csv(&folder.root().join("results.csv"))?;
-        results.write_json(&folder.root().join("results.json"))?;
+    let mut test =
+        Test { args, console, source: &source, folder: &folder, places, results: Results::default() };
+    match &set {
+        Some(set) => test.classes(backend, first.1, set, &models)?,
+        None => test.categories(backend, first, &categories)?,
     }
-
+    let results = test.results;
     if args.json {
         print_json(&results.rows)?;
     } else {
@@ -159,6 +140,93 @@ fn run_on<B: Backend<Scalar = f32>>(
         }
     }
     Ok(outcome)
+}
+
+/// A test in progress.
+struct Test<'a> {
+    args: &'a TestArgs,
+    console: &'a Console,
+    source: &'a DataSource,
+    folder: &'a RunFolder,
+    /// Category and seed of every model.
+    places: Vec<(String, u64)>,
+    results: Results,
+}
+
+impl Test<'_> {
+    /// Tests model by model, each on its category.
+    fn categories<B: Backend<Scalar = f32>>(
+        &mut self,
+        backend: &B,
+        first: (Model, Detector<B>),
+        categories: &[Category],
+    ) -> anyhow::Result<()> {
+        let (args, console) = (self.args, self.console);
+        let mut first = Some(first);
+        let mut pictured = BTreeSet::new();
+        for path in &args.model {
+            let loaded =
+                first.take().map_or_else(|| load_detector(backend, path, args.weights.as_deref()), Ok);
+            let (model, detector): (Model, Detector<_>) = loaded?;
+            let category = find_category(categories, &model)?;
+            if category.name != model.metadata.category {
+                console.warn(format_args!(
+                    "the model was trained for `{}` and is tested on `{}`, the only category there is",
+                    model.metadata.category, category.name
+                ));
+            }
+            category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+            let (pass, images) = (detector.images_per_pass(), category.test.len());
+            let batches = [pass.min(images), images % pass];
+            args.plans.settle(backend, &detector, &model, Some(path), &batches, console)?;
+            let evaluation = Evaluation {
+                folder: self.folder,
+                category,
+                model: &model.metadata,
+                // As in a training of several seeds, pictures are the first model's.
+                spec: args.evaluation.spec().pictures_if(pictured.insert(category.name.clone())),
+                strict: args.data.strict,
+                synthetic: self.source.is_synthetic(),
+            };
+            self.book(evaluation.run(backend, &detector, console)?)?;
+        }
+        Ok(())
+    }
+
+    /// Tests all models on the test images of all classes, in one pass.
+    fn classes<B: Backend<Scalar = f32>>(
+        &mut self,
+        backend: &B,
+        first: Detector<B>,
+        set: &OneClassSet,
+        models: &[Model],
+    ) -> anyhow::Result<()> {
+        set.notes.iter().for_each(|note| self.console.warn(note));
+        let preprocess = &models[0].metadata.settings.features.preprocess;
+        let mut heads = Heads::new(first.into_extractor(), preprocess);
+        models.iter().try_for_each(|model| heads.add(backend, model))?;
+        let metadata: Vec<&ModelMetadata> = models.iter().map(|model| &model.metadata).collect();
+        let (subset, strict) = (self.source.subset(), self.args.data.strict);
+        let test = OneClassTest { set, subset, strict, console: self.console };
+        let scored = test.score(backend, &heads, &metadata)?;
+        for (place, model) in metadata.into_iter().enumerate() {
+            self.book(test.evaluate(&scored, place, model)?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a model reached.
+    fn book(&mut self, evaluated: Evaluated) -> anyhow::Result<()> {
+        let Evaluated { result, scores } = evaluated;
+        let seeds = self.places.iter().filter(|(category, _)| *category == result.category);
+        let seeds: Vec<u64> = seeds.map(|&(_, seed)| seed).collect();
+        let place = self.folder.model_folder(&result.category, result.seed, &seeds);
+        write_lines(&place.join("scores.jsonl"), &scores)?;
+        self.results.rows.push(result);
+        self.results.write_csv(&self.folder.root().join("results.csv"))?;
+        self.results.write_json(&self.folder.root().join("results.json"))?;
+        Ok(())
+    }
 }
 
 /// The model's category, or the only one there is.

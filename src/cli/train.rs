@@ -193,7 +193,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
             cache_precision: args.feature_cache.into(),
             cache_limit: args.feature_cache_limit,
             bundle: args.bundle,
-            evaluation: args.evaluation.spec(),
+            evaluation: args.evaluation.spec().pictures_if(!args.data.one_class),
         },
         backbone: backbone.identity.clone(),
         backbone_description: backbone.description.clone(),

@@ -3,6 +3,7 @@
 use super::backbone::ResolvedBackbone;
 use super::console::Console;
 use super::evaluation::Evaluation;
+use super::model_folder::{MODEL_FILE, TrainingSummary, read_result, remove_earlier_marks, set_finished};
 use super::run_folder::{RunFolder, RunRecord};
 use super::{Outcome, run_report};
 use crate::backbone::FeatureExtractor;
@@ -34,8 +35,13 @@ pub(super) struct Run<'a> {
     pub json: bool,
 }
 
-/// The file that marks a model as finished, with its metrics.
-const RESULT_FILE: &str = "result.json";
+/// The features of a category's training images, and what they took.
+pub(super) struct Extracted<B: Backend> {
+    /// The features.
+    features: Features<B>,
+    /// Wall-clock seconds of the extraction.
+    seconds: f64,
+}
 
 impl Run<'_> {
     /// Trains what is not finished yet, category by category, and reports.
@@ -51,23 +57,44 @@ impl Run<'_> {
         }
 
         let features = &spec.settings.features;
-        let mut extractor = Some(FeatureExtractor::new(
+        let extractor = FeatureExtractor::new(
             backend,
             self.backbone.identity.architecture,
             &self.backbone.weights.tensors,
             features.levels.clone(),
             features.aggregation,
-        )?);
+        )?;
+        let results = match spec.data.one_class()? {
+            Some(set) => self.one_class(backend, extractor, &set)?,
+            None => self.categories(backend, extractor)?,
+        };
+        run_report::finish(&self.folder, &self.record, &results, self.json, console)
+    }
+
+    /// Trains and evaluates category by category.
+    fn categories<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: FeatureExtractor<B>,
+    ) -> anyhow::Result<Results> {
+        let mut extractor = Some(extractor);
         let mut results = Results::default();
-        for category in spec.data.categories()? {
-            category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+        for category in self.record.spec.data.categories()? {
+            let warn = |note| self.console.warn(format_args!("{}: {note}", category.name));
+            category.notes.iter().for_each(warn);
             // The extractor travels: into the detector for evaluation, and back.
             let taken = extractor.take().context("the extractor is handed back after each category")?;
             extractor = Some(self.category(backend, taken, &category, &mut results)?);
-            results.write_csv(&self.folder.root().join("results.csv"))?;
-            results.write_json(&self.folder.root().join("results.json"))?;
+            self.write_results(&results)?;
         }
-        run_report::finish(&self.folder, &self.record, &results, self.json, console)
+        Ok(results)
+    }
+
+    /// Writes the tables of the results so far.
+    pub(super) fn write_results(&self, results: &Results) -> anyhow::Result<()> {
+        results.write_csv(&self.folder.root().join("results.csv"))?;
+        results.write_json(&self.folder.root().join("results.json"))?;
+        Ok(())
     }
 
     /// Trains and evaluates every seed of a category that is not finished yet.
@@ -85,31 +112,31 @@ impl Run<'_> {
             self.folder.sweep(&model_folder);
             if let Some(result) = read_result(&model_folder) {
                 // A kill may have come between the result and the end of its checkpoint.
-                remove_checkpoint(&model_folder)?;
+                remove_earlier_marks(&model_folder)?;
                 self.console.say(format_args!("{}, seed {seed}: finished before", category.name));
                 results.rows.push(result);
                 continue;
             }
-            let started = std::time::Instant::now();
             if features.is_none() {
-                features =
-                    Some((self.features(backend, &extractor, category)?, started.elapsed().as_secs_f64()));
+                features = Some(self.features(backend, &extractor, category)?);
             }
-            let Some((features, extract_seconds)) = &features else { unreachable!("just computed") };
+            let Some(features) = &features else { unreachable!("just computed") };
             let (result, returned) =
-                self.model(backend, extractor, category, seed, features, *extract_seconds, &model_folder)?;
+                self.model(backend, extractor, category, seed, features, &model_folder)?;
             extractor = returned;
             results.rows.push(result);
         }
         Ok(extractor)
     }
 
-    fn features<B: Backend<Scalar = f32>>(
+    /// Computes the features of a category's training images.
+    pub(super) fn features<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
         extractor: &FeatureExtractor<B>,
         category: &Category,
-    ) -> anyhow::Result<Features<B>> {
+    ) -> anyhow::Result<Extracted<B>> {
+        let started = std::time::Instant::now();
         let spec = &self.record.spec;
         let mut loader = LoaderOptions::new(spec.settings.features.preprocess);
         loader.exif = if spec.ignore_exif { Exif::Ignore } else { Exif::Apply };
@@ -141,28 +168,21 @@ impl Run<'_> {
                 100.0 * (1.0 - features.inspected)
             ));
         }
-        Ok(features)
+        Ok(Extracted { features, seconds: started.elapsed().as_secs_f64() })
     }
 
     /// Trains one model, writes it, and evaluates it.
-    #[expect(clippy::too_many_arguments, reason = "one model's inputs, all of different kinds")]
     fn model<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
         extractor: FeatureExtractor<B>,
         category: &Category,
         seed: u64,
-        features: &Features<B>,
-        extract_seconds: f64,
+        features: &Extracted<B>,
         model_folder: &Path,
     ) -> anyhow::Result<(CategoryResult, FeatureExtractor<B>)> {
-        let started = std::time::Instant::now();
-        let trained = self.train(backend, &extractor, category, seed, features, model_folder)?;
-        let train_seconds = started.elapsed().as_secs_f64();
-        let model = self.assemble(category, seed, features.images.len(), extractor.channels(), &trained);
-        model.save(&model_folder.join("model.safetensors"))?;
-        self.announce_thresholds(category, model.metadata.calibration.as_ref());
-
+        let (model, summary) =
+            self.trained_model(backend, &extractor, category, seed, features, model_folder)?;
         let spec = &self.record.spec;
         let first_seed = spec.seeds[0] == seed;
         let evaluation = Evaluation {
@@ -178,15 +198,34 @@ impl Run<'_> {
         let evaluated = evaluation.run(backend, &detector, self.console)?;
         write_lines(&model_folder.join("scores.jsonl"), &evaluated.scores)?;
 
-        let mut result = evaluated.result;
-        result.skipped += features.skipped.len();
-        result.final_loss = trained.history.last().and_then(|epochs| epochs.last()).map(|epoch| epoch.loss);
-        result.extract_seconds = Some(extract_seconds);
-        result.train_seconds = Some(train_seconds);
-        let text = serde_json::to_string_pretty(&result)?;
-        crate::files::write_whole(&model_folder.join(RESULT_FILE), |out| out.write_all(text.as_bytes()))?;
-        remove_checkpoint(model_folder)?;
+        let result = summary.complete(evaluated.result);
+        set_finished(model_folder, &result)?;
         Ok((result, detector.into_extractor()))
+    }
+
+    /// Trains one model and writes it; its checkpoint stays until the model is finished.
+    pub(super) fn trained_model<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: &FeatureExtractor<B>,
+        category: &Category,
+        seed: u64,
+        extracted: &Extracted<B>,
+        model_folder: &Path,
+    ) -> anyhow::Result<(Model, TrainingSummary)> {
+        let features = &extracted.features;
+        let started = std::time::Instant::now();
+        let trained = self.train(backend, extractor, category, seed, features, model_folder)?;
+        let summary = TrainingSummary {
+            skipped: features.skipped.len(),
+            final_loss: trained.history.last().and_then(|epochs| epochs.last()).map(|epoch| epoch.loss),
+            extract_seconds: extracted.seconds,
+            train_seconds: started.elapsed().as_secs_f64(),
+        };
+        let model = self.assemble(category, seed, features.images.len(), extractor.channels(), &trained);
+        model.save(&model_folder.join(MODEL_FILE))?;
+        self.announce_thresholds(category, model.metadata.calibration.as_ref());
+        Ok((model, summary))
     }
 
     fn train<B: Backend<Scalar = f32>>(
@@ -323,22 +362,6 @@ impl Run<'_> {
         ))?);
         hash.update(features.digest);
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-}
-
-/// A finished model's metrics; none where they, or the model, are not there.
-fn read_result(model_folder: &Path) -> Option<CategoryResult> {
-    let text = std::fs::read_to_string(model_folder.join(RESULT_FILE)).ok()?;
-    model_folder.join("model.safetensors").exists().then(|| serde_json::from_str(&text).ok())?
-}
-
-/// Removes a finished model's checkpoint, if it is still there.
-fn remove_checkpoint(model_folder: &Path) -> anyhow::Result<()> {
-    let checkpoint = checkpoint_path(model_folder);
-    match std::fs::remove_file(&checkpoint) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
-            .with_context(|| format!("cannot remove the finished checkpoint {}", checkpoint.display())),
-        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, Imag
 use serde::{Deserialize, Serialize};
 
 use super::convert::{into_grey, into_rgb};
-use super::{DataError, jpeg, tiff};
+use super::{DataError, cifar10, jpeg, tiff};
 
 /// The most pixels an image may have: 500 megapixels, 1.5 GB as 8-bit RGB.
 pub const MAX_PIXELS: u64 = 500_000_000;
@@ -33,7 +33,8 @@ pub enum Exif {
 ///
 /// Grey is replicated, a palette looked up, alpha dropped (not composited), and 16 bits become 8 by
 /// `round(v / 257)`. The content decides on the format; the extension is a hint for content without a signature.
-/// Colour profiles and gamma chunks are not applied, as in Pillow.
+/// Colour profiles and gamma chunks are not applied, as in Pillow. A path below a file of CIFAR-10's binary version,
+/// `data_batch_1.bin/0042`, names one of its records.
 ///
 /// # Errors
 /// A file that cannot be opened, is too large, or cannot be decoded in full: see [`DataError`].
@@ -89,6 +90,9 @@ impl Failure {
 }
 
 fn open(path: &Path, exif: Exif) -> Result<DynamicImage, DataError> {
+    if let Some((file, index)) = cifar10::record_of(path) {
+        return cifar10::decode_record(file, index).map(DynamicImage::ImageRgb8);
+    }
     let file = File::open(path).map_err(|source| DataError::Open { path: path.to_owned(), source })?;
     let hint = ImageFormat::from_path(path).ok();
     read_guarded(BufReader::new(file), hint, exif, MAX_PIXELS).map_err(|failure| failure.of_file(path))

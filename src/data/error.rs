@@ -113,6 +113,35 @@ pub enum DataError {
         /// What the folder holds, drawn, shortened.
         found: String,
     },
+    /// CIFAR-10's binary version, in part or damaged.
+    #[error(
+        "{} cannot be used: {reason}; get the \"CIFAR-10 binary version\" (cifar-10-binary.tar.gz) from \
+         https://www.cs.toronto.edu/~kriz/cifar.html and unpack it again", path.display()
+    )]
+    Cifar10 {
+        /// The file, or the folder it is missing in.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Classes where categories with good and defective images were expected.
+    #[error(
+        "{} holds CIFAR-10, whose classes are learned one by one; add --one-class", root.display()
+    )]
+    OnlyClasses {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// A folder without classes, where each was to be learned on its own.
+    #[error("{} holds no classes to learn one by one; expected one of these trees:\n{expected}\nfound:\n{found}", root.display())]
+    NoClasses {
+        /// The folder.
+        root: PathBuf,
+        /// The layouts that are understood, drawn.
+        expected: String,
+        /// What the folder holds, drawn, shortened.
+        found: String,
+    },
     /// The operating system refused a thread.
     #[error("cannot start an image-loading thread: {source}; raise the limit on threads or lower --threads")]
     Thread {

@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
 use super::list::{Listing, file_name, list};
 use super::masks::{Kind, Masks, test_images};
+use super::{DataError, cifar10};
 use crate::spelling::nearest;
 
 /// The names, in any case, of a folder of good images.
@@ -17,7 +17,9 @@ const EXPECTED: &str = "  MVTec AD, BTAD            good images only
     test/good/*.png
     test/<defect>/*.png     good may also be ok or normal; test and
     ground_truth/<defect>/  ground_truth may be missing; the folder may
-      <image>_mask.png      be one category or hold many";
+      <image>_mask.png      be one category or hold many
+
+  Folders of classes, each to be learned on its own: add --one-class";
 
 /// The images of one kind of part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +82,9 @@ pub fn discover(root: &Path, chosen: &[String]) -> Result<Vec<Category>, DataErr
         folders
     };
     if folders.is_empty() {
+        if cifar10::find(root).is_some() {
+            return Err(DataError::OnlyClasses { root: root.to_owned() });
+        }
         return Err(DataError::NoCategory {
             root: root.to_owned(),
             expected: EXPECTED.to_owned(),
@@ -90,7 +95,7 @@ pub fn discover(root: &Path, chosen: &[String]) -> Result<Vec<Category>, DataErr
         folders.into_iter().map(|folder| (category_name(&folder), folder)).collect();
     for name in chosen {
         if !named.iter().any(|(known, _)| known == name) {
-            return Err(unknown_category(root, name, &named));
+            return Err(unknown_category(root, name, named.iter().map(|(name, _)| name.as_str())));
         }
     }
     named
@@ -212,15 +217,19 @@ fn no_good_images(folder: PathBuf, looked_for: String) -> DataError {
     DataError::NoGoodImages { folder, looked_for }
 }
 
-fn unknown_category(root: &Path, name: &str, known: &[(String, PathBuf)]) -> DataError {
-    let names = || known.iter().map(|(name, _)| name.as_str());
-    let suggestion = nearest(name, names()).map(str::to_owned);
-    let available = names().collect::<Vec<_>>().join(", ");
+/// The error for a name that is none of those `known`.
+pub(super) fn unknown_category<'a>(
+    root: &Path,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> DataError {
+    let suggestion = nearest(name, known.clone()).map(str::to_owned);
+    let available = known.collect::<Vec<_>>().join(", ");
     DataError::UnknownCategory { root: root.to_owned(), name: name.to_owned(), suggestion, available }
 }
 
 /// The first few entries of a folder, a line each.
-fn draw(listing: &Listing) -> String {
+pub(super) fn draw(listing: &Listing) -> String {
     const MOST: usize = 8;
     let mut lines: Vec<String> = Vec::new();
     for folder in listing.folders.iter().take(MOST) {

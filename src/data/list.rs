@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
+use super::{DataError, cifar10};
 
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
 
@@ -68,8 +68,8 @@ fn has_image_extension(path: &Path) -> bool {
         .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-/// The images to look at for one path of a command line: the file itself, whatever its name, or the images of a
-/// folder, and of all folders below it if `recursive`.
+/// The images to look at for one path of a command line: the file itself, whatever its name, or a record of CIFAR-10's
+/// binary version, or the images of a folder, and of all folders below it if `recursive`.
 ///
 /// Sorted by the bytes of the names, a folder's own images before its subfolders'. Hidden files are skipped. Links to
 /// folders are followed, but no folder is entered twice.
@@ -77,7 +77,8 @@ fn has_image_extension(path: &Path) -> bool {
 /// # Errors
 /// A path that does not exist, a folder that cannot be listed, or one without any image.
 pub fn list_images(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, DataError> {
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir());
+    if is_file || cifar10::record_of(path).is_some() {
         return Ok(vec![path.to_owned()]);
     }
     let mut images = Vec::new();

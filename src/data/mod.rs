@@ -1,5 +1,6 @@
 //! From files to network input: folder layouts, decoding, resizing, the prefetching loader.
 
+mod cifar10;
 mod convert;
 mod decode;
 pub mod demo;
@@ -12,6 +13,7 @@ mod layout;
 mod list;
 mod loader;
 mod masks;
+mod one_class;
 mod prefetch;
 mod preprocess;
 pub mod resize;
@@ -23,4 +25,5 @@ pub use geometry::Geometry;
 pub use layout::{Category, GOOD_NAMES, PlainFolders, TestImage, discover, from_folders};
 pub use list::list_images;
 pub use loader::{LoadedImage, Loader, LoaderOptions, Sample};
+pub use one_class::{Class, ClassImage, OneClassSet};
 pub use preprocess::{Fit, Preprocess};

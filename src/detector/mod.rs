@@ -1,12 +1,14 @@
 //! The trained model as users hold it: load, predict, decide.
 
 mod decision;
+mod heads;
 mod import;
 mod inspection;
 mod model_file;
 mod passes;
 
 pub use decision::{Verdict, region, verdict};
+pub use heads::{Heads, SubmittedScores};
 pub use import::{ImportError, import_head};
 pub use inspection::{Inspected, InspectionTimes, inspect};
 pub use model_file::{BackboneIdentity, FORMAT, Model, ModelMetadata, Thresholds};
@@ -93,6 +95,17 @@ enum DetectorHead<B: Backend> {
     Features(DeployedHead<B>),
 }
 
+impl<B: Backend<Scalar = f32>> DetectorHead<B> {
+    /// Folds a model's head and puts it on a device, behind the extractor it was trained on.
+    fn new(backend: &B, model: &Model, extractor: &FeatureExtractor<B>) -> Result<Self, BackendError> {
+        let folded = FoldedHead::new(model.metadata.head, &model.head)?;
+        Ok(match folded.project(backend, extractor.level_channels())? {
+            Some(head) => Self::Levels(head),
+            None => Self::Features(folded.deploy(backend)?),
+        })
+    }
+}
+
 /// The answer for one image, in the network's geometry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
@@ -135,12 +148,8 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
     ) -> Result<Self, ModelError> {
         let metadata = &model.metadata;
         let side = metadata.settings.features.preprocess.crop as usize;
-        let folded = FoldedHead::new(metadata.head, &model.head)?;
         let grid = extractor.grid(side, side);
-        let head = match folded.project(backend, extractor.level_channels())? {
-            Some(head) => DetectorHead::Levels(head),
-            None => DetectorHead::Features(folded.deploy(backend)?),
-        };
+        let head = DetectorHead::new(backend, model, &extractor)?;
         let maps = MapMatrices::new(backend, grid, (side, side), metadata.settings.map_sigma)?;
         Ok(Self { passes: Passes::new(), extractor, head, maps, side })
     }
@@ -152,8 +161,7 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// How many images are scored together at most: a GPU has room for more of them, and use.
     pub fn most_images(&self, backend: &B) -> usize {
-        let usual = self.images_per_pass();
-        if backend.works_beside_host() { (8 * usual).min(64).max(usual) } else { usual }
+        self.extractor.most_images(backend, self.side, self.side)
     }
 
     /// The frozen half.

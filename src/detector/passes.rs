@@ -1,8 +1,9 @@
-//! A detector's passes over its device: images in, scores and maps out, recorded by batch size.
+//! Passes over a device: images in, scores and maps out, recorded by batch size.
 
 use super::ModelError;
 use crate::backend::{Backend, Result};
 use crate::head::Scores;
+use crate::tensor::Tensor;
 use std::sync::{Mutex, PoisonError};
 
 /// Batch sizes that are kept recorded. A folder has two, its batches and the last one; a stream may have any.
@@ -33,13 +34,13 @@ impl<B: Backend> Passes<B> {
         Self { recent: Mutex::default() }
     }
 
-    /// Enqueues the pass of a batch; `forward` is the work between images and grid, maps and maxima.
-    pub(super) fn submit(
+    /// Enqueues the pass of a batch; `forward` is the work between images and what is asked of them.
+    pub(super) fn submit<R: Into<Vec<B::Tensor>>>(
         &self,
         backend: &B,
         pixels: &[u8],
         shape: [usize; 3],
-        forward: impl Fn(&B::Images) -> Result<[B::Tensor; 3]>,
+        forward: impl Fn(&B::Images) -> Result<R>,
     ) -> Result<Submitted<B>> {
         // Taken out while it runs: whoever scores from several threads has a pass each, and none waits for another.
         let mut pass = match self.take(shape) {
@@ -86,12 +87,17 @@ impl<B: Backend> Submitted<B> {
         Ok(Self { results: backend.begin_download(&outputs.iter().collect::<Vec<_>>())? })
     }
 
-    /// Waits for the answer.
+    /// Waits for the outputs of the pass, in their order.
+    pub(super) fn outputs(self, backend: &B) -> Result<Vec<Tensor<B::Scalar>>> {
+        backend.finish_download(self.results)
+    }
+
+    /// Waits for the answer of a detector's pass.
     ///
     /// # Errors
     /// What the device failed at.
     pub fn collect(self, backend: &B) -> std::result::Result<Scores<B::Scalar>, ModelError> {
-        let Ok([grid, maps, image]) = <[_; 3]>::try_from(backend.finish_download(self.results)?) else {
+        let Ok([grid, maps, image]) = <[_; 3]>::try_from(self.outputs(backend)?) else {
             unreachable!("a pass has three results")
         };
         Ok(Scores { grid, maps, image })

@@ -13,7 +13,7 @@ mod projected;
 mod scorer;
 
 pub use fold::{DeployedHead, FoldedHead};
-pub use projected::ProjectedHead;
+pub use projected::{LevelRows, ProjectedHead};
 pub use scorer::{MapMatrices, Scorer, Scores};
 
 use crate::backend::{AdamRule, Backend, BatchNormConstants, DeviceTensor, Noise, Result, RunningStatistics};

@@ -52,18 +52,54 @@ impl FoldedHead {
     }
 }
 
+/// What a level contributes to the features, as the rows that heads project.
+#[derive(Debug)]
+pub struct LevelRows<T> {
+    /// `[N·Hₗ·Wₗ, Cₗ]`.
+    rows: T,
+    /// N, Hₗ and Wₗ.
+    extent: [usize; 3],
+}
+
+impl<T> LevelRows<T> {
+    /// The rows of `[N, Hₗ, Wₗ, Cₗ]`.
+    pub fn new<B: Backend<Tensor = T>>(backend: &B, level: T) -> Self
+    where
+        T: DeviceTensor,
+    {
+        let &[n, h, w, channels] = level.shape() else { unreachable!("a level has four axes") };
+        Self { rows: backend.reshape(level, &[n * h * w, channels]), extent: [n, h, w] }
+    }
+}
+
 impl<B: Backend> ProjectedHead<B> {
     /// `s = −D(G(o))` (Eq. 9) from what each level contributes to the features on its own grid
     /// ([`Backend::aggregate_level`]): `[N, Hₗ, Wₗ, Cₗ]… → [N·H0·W0]`.
     pub fn anomaly_scores(&self, backend: &B, levels: Vec<B::Tensor>) -> Result<B::Tensor> {
-        assert_eq!(levels.len(), self.weights.len(), "a level for each part of the head");
-        let mut projections = Vec::with_capacity(levels.len());
-        for (index, (level, weight)) in levels.into_iter().zip(&self.weights).enumerate() {
-            let &[n, h, w, channels] = level.shape() else { unreachable!("a level has four axes") };
-            let rows = backend.reshape(level, &[n * h * w, channels]);
-            let projected = backend.project(&rows, weight, (index == 0).then_some(&self.bias))?;
-            projections.push(backend.reshape(projected, &[n, h, w, weight.shape()[0]]));
-        }
+        // A level is gone as soon as it is projected.
+        let projections = levels.into_iter().map(|level| LevelRows::new(backend, level)).enumerate();
+        let projections: Vec<_> =
+            projections.map(|(index, level)| self.project(backend, index, &level)).collect::<Result<_>>()?;
+        self.score(backend, &projections)
+    }
+
+    /// As [`ProjectedHead::anomaly_scores`], from levels that other heads are behind as well.
+    pub fn anomaly_scores_of(&self, backend: &B, levels: &[LevelRows<B::Tensor>]) -> Result<B::Tensor> {
+        let projections = levels.iter().enumerate();
+        let projections: Vec<_> =
+            projections.map(|(index, level)| self.project(backend, index, level)).collect::<Result<_>>()?;
+        self.score(backend, &projections)
+    }
+
+    /// A level's part of the hidden features, on its own grid: `[N, Hₗ, Wₗ, hidden]`.
+    fn project(&self, backend: &B, index: usize, level: &LevelRows<B::Tensor>) -> Result<B::Tensor> {
+        let (weight, [n, h, w]) = (&self.weights[index], level.extent);
+        let projected = backend.project(&level.rows, weight, (index == 0).then_some(&self.bias))?;
+        Ok(backend.reshape(projected, &[n, h, w, weight.shape()[0]]))
+    }
+
+    fn score(&self, backend: &B, projections: &[B::Tensor]) -> Result<B::Tensor> {
+        assert_eq!(projections.len(), self.weights.len(), "a level for each part of the head");
         let projections: Vec<&B::Tensor> = projections.iter().collect();
         backend.resize_add_score(&projections, LEAKY_SLOPE, &self.score_weight)
     }

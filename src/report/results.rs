@@ -66,12 +66,15 @@ pub struct CategoryResult {
     pub test_seconds: Option<f64>,
     /// Whether the epoch was picked on the test set (`--select test`), which inflates every metric above.
     pub selected_on_test: bool,
+    /// How many images of each class were taken at most, where not all were (`--subset`): every metric above is then that
+    /// of another, smaller data set.
+    pub subset: Option<usize>,
 }
 
 /// A CSV column that holds a value of one result; aggregates leave it empty.
 type Column = (&'static str, fn(&CategoryResult) -> String);
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 18] = [
     ("train_images", |r| r.train_images.to_string()),
     ("held_out_images", |r| r.held_out_images.to_string()),
     ("test_good", |r| r.test_good.to_string()),
@@ -89,6 +92,7 @@ const COLUMNS: [Column; 17] = [
     ("train_seconds", |r| number(r.train_seconds)),
     ("test_seconds", |r| number(r.test_seconds)),
     ("selected_on_test", |r| r.selected_on_test.to_string()),
+    ("subset", |r| cell(r.subset)),
 ];
 
 fn cell(value: Option<impl Display>) -> String {

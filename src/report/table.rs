@@ -98,6 +98,13 @@ pub fn notes(results: &Results) -> Vec<String> {
                 .into(),
         );
     }
+    let subsets: std::collections::BTreeSet<usize> =
+        results.rows.iter().filter_map(|row| row.subset).collect();
+    for subset in subsets {
+        notes.push(format!(
+            "SUBSET OF {subset} IMAGES A CLASS: these are not figures of the whole data set and compare with none."
+        ));
+    }
     for (reason, metrics, names) in absences(results) {
         notes.push(format!("{ABSENT} {metrics}: {reason} ({names})"));
     }
@@ -242,6 +249,15 @@ mean: P-AUROC over 1 of 2 categories
         let text = render(&Results { rows }, Style::Plain);
         assert!(text.contains("a  98.5 ± 0.7"), "{text}");
         assert!(text.contains("over 2 seeds (4, 5)") && !text.contains("mean"), "{text}");
+    }
+
+    #[test]
+    fn figures_of_a_subset_are_marked() {
+        let row = CategoryResult { subset: Some(50), ..result("a", 0, 0.98) };
+        let text =
+            render(&Results { rows: vec![row.clone(), CategoryResult { seed: 1, ..row }] }, Style::Plain);
+        assert_eq!(text.matches("SUBSET OF 50 IMAGES A CLASS").count(), 1, "{text}");
+        assert!(!render(&Results { rows: vec![result("a", 0, 0.98)] }, Style::Plain).contains("SUBSET"));
     }
 
     #[test]

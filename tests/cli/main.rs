@@ -14,6 +14,7 @@ mod determinism;
 mod full_disk;
 #[cfg(target_os = "linux")]
 mod memory;
+mod one_class;
 #[cfg(unix)]
 mod pipes;
 mod plain_folders;

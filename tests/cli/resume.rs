@@ -7,7 +7,7 @@ use crate::world::{FAST, World, good, write_category};
 use serde_json::Value;
 
 /// Starts a command, kills it as soon as `moment` has come, and makes sure that it was still at work.
-fn kill_when(world: &World, arguments: &str, mut moment: impl FnMut() -> bool) {
+pub(crate) fn kill_when(world: &World, arguments: &str, mut moment: impl FnMut() -> bool) {
     let mut child = world.child(arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     while !moment() {

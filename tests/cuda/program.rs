@@ -48,6 +48,16 @@ fn gpu_training_that_is_killed() {
 }
 
 #[test]
+fn simulated_one_class_training_by_the_program() {
+    simulated().iter().for_each(check_one_class);
+}
+
+#[test]
+fn gpu_one_class_training_by_the_program() {
+    gpu().iter().for_each(check_one_class);
+}
+
+#[test]
 fn simulated_benchmark_by_the_program() {
     simulated().iter().for_each(check_benchmark);
 }
@@ -132,6 +142,47 @@ fn check_training(libraries: &Libraries) {
         assert_eq!(image, same_image);
         // Scores of order one; rounding leaves a few 1e-6 of it.
         assert!((device - cpu).abs() <= 1e-4, "{image}: {device} on the device, {cpu} on the CPU");
+    }
+}
+
+/// Two classes, whose heads score each image in one pass on the device, and a model alone on the CPU.
+fn check_one_class(libraries: &Libraries) {
+    let world = tempfile::tempdir().unwrap();
+    let world = world.path();
+    demo::write(&world.join("demo")).unwrap();
+    for class in ["fabric", "flange"] {
+        for (part, numbers) in [("train", 0..6), ("test", 6..9)] {
+            let folder = world.join("data").join(part).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in numbers {
+                let name = format!("{number:03}.png");
+                std::fs::copy(
+                    world.join("demo").join(class).join("train/good").join(&name),
+                    folder.join(&name),
+                )
+                .unwrap();
+            }
+        }
+    }
+    succeeds(simplenet(
+        world,
+        libraries,
+        &format!("train --one-class --device cuda {SETTINGS} --output run"),
+    ));
+    for class in ["fabric", "flange"] {
+        let together = std::fs::read_to_string(world.join("run").join(class).join("scores.jsonl")).unwrap();
+        let predict = format!("predict --device cpu --model run/{class}/model.safetensors data/test");
+        let alone = succeeds(simplenet(world, libraries, &predict)).stdout;
+        let (together, alone) = (scores(&together), scores(&String::from_utf8(alone).unwrap()));
+        assert_eq!((together.len(), alone.len()), (6, 6));
+        for ((image, device), (same_image, cpu)) in together.iter().zip(&alone) {
+            assert_eq!(image, same_image);
+            // As above: scores of order one, and rounding.
+            assert!(
+                (device - cpu).abs() <= 1e-4,
+                "{class}, {image}: {device} on the device, {cpu} on the CPU"
+            );
+        }
     }
 }
 
