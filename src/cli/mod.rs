@@ -7,6 +7,7 @@ mod answers;
 mod args;
 mod backbone;
 mod bench;
+mod comparison;
 mod console;
 mod demo;
 mod device;

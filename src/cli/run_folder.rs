@@ -147,6 +147,9 @@ pub(super) struct EvaluationSpec {
     pub maps: bool,
     /// Whether pixel metrics cover the whole original image instead of the network's input.
     pub original_geometry: bool,
+    /// Whether the results are set beside the paper's.
+    #[serde(default)]
+    pub compare_with_paper: bool,
 }
 
 impl EvaluationSpec {
