@@ -146,6 +146,7 @@ pub(super) fn training_charts(category: &CategoryReport) -> String {
             series,
             y_includes,
             size: [500.0, 250.0],
+            ..LineChart::default()
         }
         .render()
     };
