@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod dump;
 mod evaluation;
+mod figures;
 mod import;
 mod plans;
 mod predict;
@@ -70,6 +71,8 @@ enum Verb {
     Threshold(threshold::ThresholdArgs),
     /// Images a second and latency, with the protocol printed.
     Bench(Box<bench::BenchArgs>),
+    /// Draw the paper's figures from a finished training.
+    Figures(Box<figures::FiguresArgs>),
     /// List, fetch, import and verify backbone weights.
     Weights(weights::WeightsArgs),
     /// Turn a checkpoint of the authors' PyTorch code into a model file.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Verb::Predict(args) => predict::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
         Verb::Bench(args) => bench::run(args, &console),
+        Verb::Figures(args) => figures::run(args, &console),
         Verb::Weights(args) => weights::run(args, &console),
         Verb::Import(args) => import::run(args, &console),
         Verb::Demo(args) => demo::run(args, &console),

@@ -94,20 +94,24 @@ impl ScatterPlot {
         legend.draw(&mut out, frame.right);
         let places: Vec<[f64; 2]> =
             points.iter().map(|point| [frame.x(&x_axis, point.x), frame.y(&y_axis, point.y)]).collect();
+        // What labels must not cover: marks, and the bars through them.
+        let mut taken: Vec<[f64; 4]> = Vec::new();
         for (point, &[x, y]) in points.iter().zip(&places) {
             let (tone, marker) = look(&point.series);
             let bar = format!("spread {}", tone.class());
-            if let Some([low, high]) = point.x_range {
-                line(&mut out, &bar, [frame.x(&x_axis, low), y, frame.x(&x_axis, high), y]);
+            if let Some(range) = point.x_range {
+                let [low, high] = range.map(|value| frame.x(&x_axis, value));
+                line(&mut out, &bar, [low, y, high, y]);
+                taken.push([low, y - 2.0, high, y + 2.0]);
             }
             if let Some(std) = point.y_std {
                 let [low, high] = [point.y - std, point.y + std].map(|value| frame.y(&y_axis, value));
                 line(&mut out, &bar, [x, low, x, high]);
+                taken.push([x - 2.0, high, x + 2.0, low]);
             }
             marker.draw(&mut out, tone, [x, y]);
+            taken.push([x - 6.0, y - 6.0, x + 6.0, y + 6.0]);
         }
-        let mut taken: Vec<[f64; 4]> =
-            places.iter().map(|[x, y]| [x - 6.0, y - 6.0, x + 6.0, y + 6.0]).collect();
         for (point, &place) in points.iter().zip(&places) {
             let spot = spot(place, text_width(&point.label), &frame, &taken);
             text(&mut out, spot[0], spot[3] - 3.0, "start", "name", &point.label);
