@@ -143,6 +143,31 @@ fn figure_2_puts_measured_speed_against_the_runs_quality() {
 }
 
 #[test]
+fn figure_2_shows_runs_of_several_backbones_over_the_same_data() {
+    let world = World::with_data();
+    let train = format!("train --no-maps --no-overlays {}", FAST.replace("--backbone resnet18_slim", ""));
+    let larger = "--backbone resnet18 --weights synthetic:0";
+    world.run(&format!("{train} --data data --backbone resnet18_slim --output small")).succeeds();
+    world.run(&format!("{train} --data data {larger} --output large")).succeeds();
+    let bench = "bench --size 64 --batch 1 --warmups 1 --repeats 5 --json";
+    let slim = "--backbone resnet18_slim --weights embedded";
+    world.write("small.json", world.run(&format!("{bench} {slim}")).succeeds().stdout);
+    world.write("large.json", world.run(&format!("{bench} {larger}")).succeeds().stdout);
+    let figures = "figures small --figure 2 --bench small.json large.json";
+    // Alone, a run has no place for the other network's speed.
+    let alone = world.run(figures).succeeds();
+    assert!(alone.stderr.contains("large.json"), "{}", alone.stderr);
+    assert_eq!(world.text("small/figures/figure-2.svg").matches("<circle").count(), 1);
+    world.run(&format!("{figures} --beside large")).succeeds();
+    let plot = world.text("small/figures/figure-2.svg");
+    assert!(plot.contains(">resnet18_slim, batch 1<") && plot.contains(">resnet18, batch 1<"), "{plot}");
+
+    write_category(&world.path("other/knit"), 90, "png");
+    world.run(&format!("{train} --data other {larger} --output elsewhere")).succeeds();
+    world.run(&format!("{figures} --beside elsewhere")).fails(2, &["elsewhere", "other categories"]);
+}
+
+#[test]
 fn what_cannot_be_drawn_is_an_error_only_if_it_was_asked_for() {
     let world = World::with_data();
     let train = format!("train --data data {FAST} --adaptor none --no-maps --no-overlays --output run");

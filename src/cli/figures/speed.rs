@@ -173,3 +173,58 @@ fn paper(results: &Results) -> Option<LabelledPoint> {
         y_std: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::published::{OBJECTS, TEXTURES};
+    use crate::report::results::CategoryResult;
+
+    #[test]
+    fn the_papers_point_stands_beside_a_run_over_all_of_mvtec_ad_alone() {
+        let row = |name: &&str| CategoryResult {
+            category: (*name).to_owned(),
+            i_auroc: Some(0.99),
+            ..CategoryResult::default()
+        };
+        let mut results = Results { rows: TEXTURES.iter().chain(&OBJECTS).map(row).collect() };
+        let point = paper(&results).unwrap();
+        // Its Table 1 and its text: 99.6 % at 77 images/s.
+        assert_eq!((point.x, point.y), (77.0, 99.6));
+        results.rows.pop();
+        assert!(paper(&results).is_none());
+    }
+
+    #[test]
+    fn only_the_same_network_at_the_same_size_fits() {
+        let measured = |scope: &str, backbone: &str, size| Measured {
+            engine: "simplenet".to_owned(),
+            scope: scope.to_owned(),
+            backbone: backbone.to_owned(),
+            size,
+            precision: "f32".to_owned(),
+            batch: 8,
+            device: "CPU, 2 threads, fast convolutions".to_owned(),
+            images_per_second: 10.0,
+            images_per_second_low: 9.0,
+            images_per_second_high: 11.0,
+        };
+        let quality = Quality {
+            backbone: "resnet18".to_owned(),
+            size: 224,
+            i_auroc: MeanStd { mean: 0.5, std: Some(0.25), count: 2 },
+            results: Results::default(),
+        };
+        let fitting = measured("model", "resnet18", 224);
+        assert!(fits(&fitting, &quality));
+        for other in [("files", "resnet18", 224), ("model", "resnet50", 224), ("model", "resnet18", 288)] {
+            assert!(!fits(&measured(other.0, other.1, other.2), &quality), "{other:?}");
+        }
+        let point = point(&fitting, &quality);
+        assert_eq!((point.label.as_str(), point.series.as_str()), ("resnet18, batch 8", "CPU, f32"));
+        assert_eq!(
+            (point.x, point.x_range, point.y, point.y_std),
+            (10.0, Some([9.0, 11.0]), 50.0, Some(25.0))
+        );
+    }
+}
