@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// Images a second that the paper states, on an RTX 3080 Ti at batch 1.
-const PAPER_RATE: f64 = 77.0;
+pub const PAPER_RATE: f64 = 77.0;
 
 /// What the clock covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,12 +7,14 @@ mod answers;
 mod args;
 mod backbone;
 mod bench;
+mod comparison;
 mod console;
 mod demo;
 mod device;
 mod doctor;
 mod dump;
 mod evaluation;
+mod figures;
 mod import;
 mod model_folder;
 mod one_class_run;
@@ -72,6 +74,8 @@ enum Verb {
     Threshold(threshold::ThresholdArgs),
     /// Images a second and latency, with the protocol printed.
     Bench(Box<bench::BenchArgs>),
+    /// Draw the paper's figures from a finished training.
+    Figures(Box<figures::FiguresArgs>),
     /// List, fetch, import and verify backbone weights.
     Weights(weights::WeightsArgs),
     /// Turn a checkpoint of the authors' PyTorch code into a model file.
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Predict(args) => predict::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
         Verb::Bench(args) => bench::run(args, &console),
+        Verb::Figures(args) => figures::run(args, &console),
         Verb::Weights(args) => weights::run(args, &console),
         Verb::Import(args) => import::run(args, &console),
         Verb::Demo(args) => demo::run(args, &console),

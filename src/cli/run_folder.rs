@@ -181,6 +181,9 @@ pub(super) struct EvaluationSpec {
     pub maps: bool,
     /// Whether pixel metrics cover the whole original image instead of the network's input.
     pub original_geometry: bool,
+    /// Whether the results are set beside the paper's.
+    #[serde(default)]
+    pub compare_with_paper: bool,
 }
 
 impl EvaluationSpec {
@@ -247,16 +250,14 @@ impl RunFolder {
 
     /// The folder of a run that was begun, and its record.
     pub(super) fn open(root: &Path) -> anyhow::Result<(Self, RunRecord)> {
-        let path = root.join("run.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{} holds no run to continue: cannot read run.json", root.display()))?;
-        let broken = || format!("{} is damaged or from another version; start a new run", path.display());
-        let record: RunRecord = serde_json::from_str(&text).with_context(broken)?;
-        record.spec.settings.validate().with_context(broken)?;
-        if record.spec.seeds.is_empty() {
-            bail!(broken());
-        }
+        let record = read_record(root, "continue")?;
         Ok((Self::claimed(root.to_owned())?, record))
+    }
+
+    /// The folder of a run that others may be working in, to read from.
+    pub(super) fn read(root: &Path) -> anyhow::Result<(Self, RunRecord)> {
+        let record = read_record(root, "read")?;
+        Ok((Self { root: root.to_owned(), _lock: None }, record))
     }
 
     /// Removes what a killed process had begun to write into `folder` and its run; absent folders hold nothing.
@@ -308,6 +309,20 @@ impl RunFolder {
             spill_folder: self.root.clone(),
         }
     }
+}
+
+/// `run.json` of a training; `purpose` is what the run is wanted for.
+fn read_record(root: &Path, purpose: &str) -> anyhow::Result<RunRecord> {
+    let path = root.join("run.json");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("{} holds no run to {purpose}: cannot read run.json", root.display()))?;
+    let broken = || format!("{} is damaged or from another version; start a new run", path.display());
+    let record: RunRecord = serde_json::from_str(&text).with_context(broken)?;
+    record.spec.settings.validate().with_context(broken)?;
+    if record.spec.seeds.is_empty() {
+        bail!(broken());
+    }
+    Ok(record)
 }
 
 /// Makes `root/name`, or `root/name-2` and so on where another process was first: making a folder is what claims it.

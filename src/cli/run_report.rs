@@ -2,9 +2,10 @@
 //!
 //! Everything is read back from files, so that a run that was resumed reports as one that was not.
 
-use super::Outcome;
 use super::console::{Console, print, print_json};
 use super::run_folder::{DataSource, RunFolder, RunRecord};
+use super::{Outcome, comparison};
+use crate::report::comparison::Comparison;
 use crate::report::html::{self, CategoryReport, GalleryItem, Picture, RunReport};
 use crate::report::jsonl::read_lines;
 use crate::report::results::Results;
@@ -39,6 +40,9 @@ pub(super) fn finish(
             text += "\n";
         }
         print(&text)?;
+    }
+    if record.spec.evaluation.compare_with_paper {
+        comparison::tell(folder, results, json, console)?;
     }
     console.say(format_args!("\nreport     {}", folder.root().join("report.html").display()));
     if let Some(row) = results.rows.first() {
@@ -90,6 +94,12 @@ fn collect(folder: &RunFolder, record: &RunRecord, results: &Results) -> anyhow:
         synthetic: record.synthetic_data,
         selected_on_test: false,
         results: results.clone(),
+        // Where there is nothing to compare, the command says why.
+        comparison: spec
+            .evaluation
+            .compare_with_paper
+            .then(|| Comparison::with_paper(results).ok())
+            .flatten(),
         categories,
         settings: flatten(&serde_json::to_value(&spec.settings)?),
         environment: vec![

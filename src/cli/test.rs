@@ -1,6 +1,5 @@
 //! `test`: metrics of trained models on a data set.
 
-use super::Outcome;
 use super::args::{DataArgs, DeviceArgs};
 use super::backbone::load_detector;
 use super::console::{Console, print, print_json};
@@ -10,6 +9,7 @@ use super::one_class_test::{self, OneClassTest};
 use super::plans::PlansArgs;
 use super::run_folder::{DataSource, RunFolder};
 use super::train::EvaluationArgs;
+use super::{Outcome, comparison};
 use crate::backend::Backend;
 use crate::data::{Category, OneClassSet};
 use crate::detector::{Detector, Heads, Model, ModelMetadata};
@@ -128,6 +128,9 @@ fn run_on<B: Backend<Scalar = f32>>(
         print_json(&results.rows)?;
     } else {
         print(&table::render(&results, Style::for_stdout()))?;
+    }
+    if args.evaluation.spec().compare_with_paper {
+        comparison::tell(&folder, &results, args.json, console)?;
     }
     console.say(format_args!("results in {}", folder.root().display()));
     let mut outcome = Outcome::Success;

@@ -76,6 +76,16 @@ pub(super) struct EvaluationArgs {
     /// Where pixel metrics are taken: on the network's input, as the paper does, or on the whole original image.
     #[arg(long, value_enum, default_value = "network")]
     metrics_geometry: GeometryName,
+    /// Also set the results beside published ones: `paper`, its Table 1 on MVTec AD.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    compare: Option<ReferenceName>,
+}
+
+/// Published results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReferenceName {
+    /// The paper's, category by category.
+    Paper,
 }
 
 /// Where pixel metrics are taken.
@@ -94,6 +104,7 @@ impl EvaluationArgs {
             overlays: !self.no_overlays,
             maps: !self.no_maps,
             original_geometry: self.metrics_geometry == GeometryName::Original,
+            compare_with_paper: self.compare == Some(ReferenceName::Paper),
         }
     }
 }

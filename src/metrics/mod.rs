@@ -7,6 +7,7 @@
 //! | where are the defects? | [`label_regions`] |
 //! | which threshold, and how many good parts will it reject? | [`quantile()`], [`clopper_pearson_upper`] |
 //! | how much do seeds or devices differ? | [`mean_and_std`], [`spearman()`] |
+//! | how much does each dimension of features spread? | [`ColumnSpread`] |
 //! | how exact is a mean of few measurements? | [`student_t()`] |
 //!
 //! Conventions of the whole module: a higher score means more defective; label `true` is defective (the positive
@@ -19,6 +20,7 @@ mod aupro;
 mod auroc;
 mod average_precision;
 mod clopper_pearson;
+mod column_spread;
 mod compensated_sum;
 mod f1_max;
 mod labelled_map;
@@ -36,6 +38,7 @@ pub use aupro::{AUPRO_FPR_LIMIT, PixelMetrics, aupro, pixel_metrics};
 pub use auroc::auroc;
 pub use average_precision::average_precision;
 pub use clopper_pearson::clopper_pearson_upper;
+pub use column_spread::ColumnSpread;
 pub use f1_max::{F1Max, f1_max};
 pub use labelled_map::LabelledMap;
 pub use mean_and_std::{MeanAndStd, mean_and_std};

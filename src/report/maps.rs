@@ -4,6 +4,7 @@ use std::io::{Cursor, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use tiff::TiffResult;
+use tiff::decoder::{Decoder, DecodingResult};
 use tiff::encoder::{TiffEncoder, TiffKind, colortype::Gray32Float};
 use tiff::tags::Tag;
 
@@ -56,10 +57,58 @@ fn encode<W: Write + Seek, K: TiffKind>(
     image.write_data(map.values())
 }
 
+/// A map that was read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredMap {
+    values: Vec<f32>,
+    width: u32,
+    height: u32,
+}
+
+impl StoredMap {
+    /// A view of it.
+    pub fn view(&self) -> ScoreMap<'_> {
+        ScoreMap::new(&self.values, self.width, self.height)
+    }
+}
+
+/// Why a map could not be read back.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the map {}: {reason}; write it anew with `train` or `test`", path.display())]
+pub struct MapError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Reads what [`write_map`] wrote.
+///
+/// # Errors
+/// If the file cannot be read or does not hold 32-bit float samples, one a pixel.
+pub fn read_map(path: &Path) -> Result<StoredMap, MapError> {
+    let failed = |reason: String| MapError { path: path.to_owned(), reason };
+    let decoded = |file| -> TiffResult<_> {
+        let mut decoder = Decoder::new(file)?;
+        let (width, height) = decoder.dimensions()?;
+        Ok((width, height, decoder.read_image()?))
+    };
+    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let (width, height, samples) =
+        decoded(std::io::BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
+    match samples {
+        DecodingResult::F32(values)
+            if !values.is_empty() && values.len() == width as usize * height as usize =>
+        {
+            Ok(StoredMap { values, width, height })
+        }
+        _ => Err(failed("it does not hold one 32-bit float a pixel".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tiff::decoder::{Decoder, DecodingResult};
 
     fn decoded(bytes: &[u8]) -> (u32, u32, Vec<f32>) {
         let mut decoder = Decoder::new(Cursor::new(bytes)).unwrap();
@@ -77,8 +126,21 @@ mod tests {
                 (0..width * height).map(|i| (i as f32).sin() * 10_f32.powi(i as i32 % 60 - 30)).collect();
             let path = map_path(folder.path(), "cat", "crack", &PathBuf::from(format!("{width}.png")));
             write_map(&path, ScoreMap::new(&values, width, height), "").unwrap();
-            assert_eq!(decoded(&std::fs::read(&path).unwrap()), (width, height, values));
+            assert_eq!(decoded(&std::fs::read(&path).unwrap()), (width, height, values.clone()));
+            assert_eq!(read_map(&path).unwrap(), StoredMap { values, width, height });
         }
+    }
+
+    #[test]
+    fn what_is_no_map_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.tiff");
+        let said = |path: &Path| read_map(path).unwrap_err().to_string();
+        assert!(said(&path).contains("map.tiff"));
+        std::fs::write(&path, b"II*\0 and then nothing").unwrap();
+        assert!(said(&path).contains("map.tiff"));
+        image::GrayImage::new(2, 2).save(&path).unwrap();
+        assert!(said(&path).contains("one 32-bit float a pixel"), "{}", said(&path));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! computes a score or a metric, and nothing here decides: verdicts, thresholds and boxes come from the detector.
 
 pub mod colormap;
+pub mod comparison;
 pub mod contour;
 pub mod draw;
 pub mod escape;
@@ -12,8 +13,12 @@ pub mod geometry;
 pub mod html;
 pub mod jsonl;
 pub mod maps;
+pub mod markdown;
 pub mod metric;
 pub mod overlay;
+mod panel;
+pub mod published;
+pub mod qualitative;
 pub mod results;
 pub mod scores;
 pub mod svg;

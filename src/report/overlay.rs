@@ -1,12 +1,14 @@
 //! One picture a scored image: the image, its ground truth, the score map and the decision, side by side.
 
-use image::imageops::{FilterType, resize};
 use image::{GrayImage, RgbImage};
 
 use super::colormap::{ColorScale, color_of_byte};
-use super::contour::{Segment, contours, mask_outline};
-use super::draw::{Color, TextStyle, blend, fill, frame, stroke};
+use super::contour::Segment;
+use super::draw::{Color, blend, fill, frame, stroke};
 use super::geometry::{Rect, ScoreMap};
+use super::panel::{
+    BACKGROUND, HEADING, INK, LABEL, MUTED, WELL, heat, outline, outline_above, pen, scaled_image, truth,
+};
 use super::scores::{Verdict, score_text};
 
 /// Everything an overlay shows. Map, mask and rectangles are in the geometry of `image`.
@@ -53,18 +55,9 @@ const BAR: [u32; 2] = [120, 9];
 /// One line of the header.
 const LINE: u32 = 32;
 
-const BACKGROUND: Color = [20, 22, 26];
-const WELL: Color = [32, 35, 41];
-const INK: Color = [236, 238, 242];
-const MUTED: Color = [150, 156, 168];
 const GREEN: Color = [34, 139, 84];
 const RED: Color = [208, 52, 56];
-const TRUTH: Color = [64, 224, 160];
-const OUTLINE: Color = [255, 64, 129];
 const BOX: Color = [255, 214, 10];
-
-const HEADING: TextStyle = TextStyle { cap_height: 13.0, color: INK, weight: 1.15 };
-const LABEL: TextStyle = TextStyle { cap_height: 10.5, color: MUTED, weight: 1.0 };
 
 /// Where things go: sizes in pixels of the picture.
 struct Layout {
@@ -129,9 +122,9 @@ pub fn render(overlay: &Overlay<'_>) -> RgbImage {
     let mut panels = vec![("image", base.clone())];
     if let Some(mask) = overlay.mask {
         assert_eq!(mask.dimensions(), (width, height), "the mask must have the image's size");
-        panels.push(("ground truth", truth_panel(&base, mask)));
+        panels.push(("ground truth", truth(&base, mask)));
     }
-    let mut heat = heat_panel(&base, overlay);
+    let mut heat = heat(&base, overlay.map, overlay.scale);
     let mut decision = decision_panel(&base, overlay);
     if let Some(inspected) = overlay.inspected {
         let inspected = placed(inspected, layout.scaled, [width, height]);
@@ -163,78 +156,11 @@ pub fn render(overlay: &Overlay<'_>) -> RgbImage {
     picture
 }
 
-/// The image at the size of a panel: averaged when shrunk, its pixels kept as squares when enlarged.
-fn scaled_image(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
-    resize(image, width, height, filter(image.width(), width))
-}
-
-fn filter(from: u32, to: u32) -> FilterType {
-    if to > from { FilterType::Nearest } else { FilterType::Triangle }
-}
-
-/// The scale from the image to a panel.
-fn ratio(panel: &RgbImage, width: u32, height: u32) -> [f32; 2] {
-    [panel.width() as f32 / width as f32, panel.height() as f32 / height as f32]
-}
-
-/// The thickness of an outline: 2 pixels on a full panel, never under 1.25.
-fn pen(panel: &RgbImage) -> f32 {
-    (panel.width().max(panel.height()) as f32 / 256.0).clamp(1.25, 3.0)
-}
-
-/// A bright line on a dark one, which shows on any background.
-fn outline(panel: &mut RgbImage, segments: &[Segment], color: Color) {
-    let pen = pen(panel);
-    stroke(panel, segments, pen + 2.0, [0; 3], 0.55);
-    stroke(panel, segments, pen, color, 1.0);
-}
-
-fn truth_panel(base: &RgbImage, mask: &GrayImage) -> RgbImage {
-    let mut panel = base.clone();
-    let [width, height] = [panel.width(), panel.height()];
-    let binary = GrayImage::from_fn(mask.width(), mask.height(), |x, y| {
-        image::Luma([if mask.get_pixel(x, y).0[0] > 127 { 255 } else { 0 }])
-    });
-    let cover = resize(&binary, width, height, filter(mask.width(), width));
-    for (x, y, pixel) in cover.enumerate_pixels() {
-        let inside = f32::from(pixel.0[0]) / 255.0;
-        blend(&mut panel, x, y, [0; 3], 0.6 * (1.0 - inside));
-        blend(&mut panel, x, y, TRUTH, 0.25 * inside);
-    }
-    let scale = ratio(&panel, mask.width(), mask.height());
-    let segments: Vec<Segment> = mask_outline(mask).into_iter().map(|s| s.placed(scale, [0.0; 2])).collect();
-    outline(&mut panel, &segments, TRUTH);
-    panel
-}
-
-fn heat_panel(base: &RgbImage, overlay: &Overlay<'_>) -> RgbImage {
-    let map = overlay.map;
-    // Positions on the scale, not scores, are averaged: clamped to 0..1 they fit 8 bits, and the table has as many.
-    let positions = map.values().iter().map(|&score| (255.0 * overlay.scale.position(score)).round() as u8);
-    let raw: Vec<u8> = positions.collect();
-    let mut panel = base.clone();
-    if let Some(positions) = GrayImage::from_raw(map.width(), map.height(), raw) {
-        let positions = resize(&positions, panel.width(), panel.height(), filter(map.width(), panel.width()));
-        for (x, y, position) in positions.enumerate_pixels() {
-            let [r, g, b] = panel.get_pixel(x, y).0.map(u32::from);
-            // Rec. 601 luma; darkened, so that brightness is left to the scores.
-            let luma = 0.72 * (299 * r + 587 * g + 114 * b) as f32 / 1000.0;
-            panel.get_pixel_mut(x, y).0 = [luma.round() as u8; 3];
-            let t = f32::from(position.0[0]) / 255.0;
-            blend(&mut panel, x, y, color_of_byte(position.0[0]), 0.35 + 0.5 * (2.0 * t).min(1.0));
-        }
-    }
-    panel
-}
-
 fn decision_panel(base: &RgbImage, overlay: &Overlay<'_>) -> RgbImage {
     let mut panel = base.clone();
     let (width, height) = (overlay.map.width(), overlay.map.height());
-    let scale = ratio(&panel, width, height);
     if let Some(level) = overlay.map_threshold {
-        let segments: Vec<Segment> =
-            contours(overlay.map, level).into_iter().map(|s| s.placed(scale, [0.0; 2])).collect();
-        outline(&mut panel, &segments, OUTLINE);
+        outline_above(&mut panel, overlay.map, level);
     }
     if let Some(region) = overlay.region {
         let [x0, y0, x1, y1] = placed(region, [panel.width(), panel.height()], [width, height]);

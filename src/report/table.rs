@@ -7,7 +7,7 @@ use super::metric::{MeanStd, Metric};
 use super::results::{CategoryResult, Results};
 
 /// What stands where a metric does not exist.
-const ABSENT: &str = "–";
+pub(super) const ABSENT: &str = "–";
 
 /// Whether text may carry terminal escape codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +62,25 @@ pub fn render(results: &Results, style: Style) -> String {
         let cells = Metric::ALL.map(|metric| percent(results.overall(metric)));
         rows.push(std::iter::once("mean".to_owned()).chain(cells).collect());
     }
-    let has_mean = categories.len() > 1;
-    let last = rows.len() - 1;
-    let widths: Vec<usize> = (0..rows[0].len())
+    let mut out = grid(&rows, usize::from(categories.len() > 1), style);
+    for note in notes(results) {
+        let _ = writeln!(out, "{note}");
+    }
+    out
+}
+
+/// Rows of text under each other: the first column at the left, the others at the right. The first row is the header;
+/// the last `summary` rows stand below a rule and are bold like it.
+pub(super) fn grid(rows: &[Vec<String>], summary: usize, style: Style) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
         .map(|column| rows.iter().map(|row| display_width(&row[column])).max().unwrap_or(0))
         .collect();
-    let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
+    let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len().saturating_sub(1)));
+    let first_of_summary = rows.len() - summary;
     let mut out = String::new();
     for (index, row) in rows.iter().enumerate() {
-        if index == 1 || (has_mean && index == last) {
+        if index == 1 || index == first_of_summary {
             let _ = writeln!(out, "{}", style.paint("2", &rule));
         }
         let mut line = pad_right(&row[0], widths[0]);
@@ -79,11 +89,9 @@ pub fn render(results: &Results, style: Style) -> String {
             let cell = if cell == ABSENT { style.paint("2", cell) } else { cell.clone() };
             let _ = write!(line, "{padding}{cell}");
         }
-        let strong = index == 0 || (has_mean && index == last);
-        let _ = writeln!(out, "{}", if strong { style.paint("1", &line) } else { line });
-    }
-    for note in notes(results) {
-        let _ = writeln!(out, "{note}");
+        let line = line.trim_end();
+        let strong = index == 0 || index >= first_of_summary;
+        let _ = writeln!(out, "{}", if strong { style.paint("1", line) } else { line.to_owned() });
     }
     out
 }
@@ -179,7 +187,7 @@ fn absences(results: &Results) -> Vec<(&'static str, String, String)> {
 }
 
 /// A name without control characters: a folder's name must not be able to steer a terminal.
-fn clean(name: &str) -> String {
+pub(super) fn clean(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -33,6 +33,43 @@ pub struct EpochRecord {
     pub selected_on_test: bool,
 }
 
+/// What one epoch was like over several trainings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochRange {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// The mean of the trainings.
+    pub mean: f64,
+    /// The least of them.
+    pub low: f64,
+    /// The greatest of them.
+    pub high: f64,
+}
+
+/// A value of each epoch over several trainings: of the epochs that every one of them has, for a mean over others would
+/// jump where a training ends. A value that is no number makes its epoch's range one too.
+pub fn over_trainings(
+    trainings: &[Vec<EpochRecord>],
+    value: impl Fn(&EpochRecord) -> f64,
+) -> Vec<EpochRange> {
+    let Some((first, others)) = trainings.split_first() else { return Vec::new() };
+    let of_epoch = |first: &EpochRecord| {
+        let mut values = vec![value(first)];
+        for training in others {
+            values.push(value(training.iter().find(|record| record.epoch == first.epoch)?));
+        }
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let (low, high) = match mean.is_nan() {
+            true => (f64::NAN, f64::NAN),
+            false => {
+                values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)))
+            }
+        };
+        Some(EpochRange { epoch: first.epoch, mean, low, high })
+    };
+    first.iter().filter_map(of_epoch).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::jsonl::{read_lines, write_lines};
@@ -64,5 +101,29 @@ mod tests {
         let back: Vec<EpochRecord> = read_lines(&path).unwrap();
         assert_eq!(back[0], first);
         assert!(back[1].loss.is_nan() && back[1].epoch == 2);
+    }
+
+    #[test]
+    fn trainings_are_averaged_over_the_epochs_they_share() {
+        let training = |losses: &[f64]| -> Vec<EpochRecord> {
+            let record = |(index, &loss): (usize, &f64)| EpochRecord {
+                head: "final".into(),
+                epoch: index as u32 + 1,
+                loss,
+                p_plus: 0.0,
+                p_minus: 0.0,
+                seconds: 0.0,
+                i_auroc: None,
+                p_auroc: None,
+                selected_on_test: false,
+            };
+            losses.iter().enumerate().map(record).collect()
+        };
+        let all = [training(&[1.0, 0.5, f64::NAN, 0.25]), training(&[3.0, 0.25, 1.0])];
+        let found = over_trainings(&all, |record| record.loss);
+        assert_eq!(found[0], EpochRange { epoch: 1, mean: 2.0, low: 1.0, high: 3.0 });
+        assert_eq!(found[1], EpochRange { epoch: 2, mean: 0.375, low: 0.25, high: 0.5 });
+        assert!(found[2].mean.is_nan() && found[2].low.is_nan() && found.len() == 3);
+        assert!(over_trainings(&[], |record| record.loss).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! `train` and `test` where all is well.
 
-use crate::world::{FAST, World, column, scores};
+use crate::world::{FAST, World, column, scores, write_category};
 use serde_json::Value;
 
 #[test]
@@ -184,4 +184,44 @@ fn every_variant_of_the_method_trains() {
         assert_eq!(lines.len(), 6);
         assert_eq!(lines[0].get("verdict").is_none(), variant.contains("folds none"));
     }
+}
+
+#[test]
+fn results_stand_beside_the_papers_where_both_have_the_category() {
+    let world = World::new();
+    write_category(&world.path("data/wood"), 0, "png");
+    let train = format!("train --data data {FAST} --no-maps --no-overlays --compare paper");
+    let ran = world.run(&format!("{train} --output run")).succeeds();
+    // The results, then the paper's Table 1: 100 and 94.5 for wood.
+    let row = ran.stdout.lines().filter(|line| line.starts_with("wood")).nth(1).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!([cells[2], cells[5]], ["100.0", "94.5"], "{row}");
+    let i_auroc = world.json("run/results.json")["results"][0]["i_auroc"].as_f64().unwrap();
+    assert_eq!(cells[1], format!("{:.1}", 100.0 * i_auroc));
+    assert!(
+        ran.stdout.contains("no average of textures: carpet, grid, leather, tile missing"),
+        "{}",
+        ran.stdout
+    );
+    assert!(world.text("run/comparison.md").contains("| wood "));
+    assert!(world.text("run/report.html").contains("Beside the paper"));
+
+    let test = "test --data data --no-maps --no-overlays --model run/wood/model.safetensors --compare paper";
+    let ran = world.run(&format!("{test} --output tested --json")).succeeds();
+    let printed: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(printed[0]["category"], "wood");
+    assert_eq!(world.text("tested/comparison.md"), world.text("run/comparison.md"));
+}
+
+#[test]
+fn a_category_the_paper_does_not_know_is_not_compared() {
+    let world = World::with_data();
+    let train = format!("train --data data {FAST} --no-maps --no-overlays --compare paper");
+    let ran = world.run(&format!("{train} --output run")).succeeds();
+    assert!(
+        ran.stderr.contains("nothing to compare with the paper") && ran.stderr.contains("weave"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!world.path("run/comparison.md").exists() && !ran.stdout.contains("paper"), "{}", ran.stdout);
 }

@@ -12,6 +12,7 @@ pub use gallery::{GalleryItem, Picture};
 
 use std::path::Path;
 
+use super::comparison::Comparison;
 use super::results::Results;
 use super::scores::ImageScore;
 use super::training_log::EpochRecord;
@@ -39,6 +40,8 @@ pub struct RunReport {
     pub selected_on_test: bool,
     /// What was reached.
     pub results: Results,
+    /// The same beside the paper's, where that was asked for.
+    pub comparison: Option<Comparison>,
     /// Charts and pictures, a section a category.
     pub categories: Vec<CategoryReport>,
     /// Every setting, as name and value.

@@ -29,6 +29,9 @@ pub(super) fn render(report: &RunReport) -> String {
     if !report.results.rows.is_empty() {
         let _ = write!(out, "<h2>Results</h2>\n{}", sections::results_table(&report.results));
     }
+    if let Some(comparison) = &report.comparison {
+        let _ = write!(out, "<h2>Beside the paper</h2>\n{}", sections::comparison_table(comparison));
+    }
     categories(&mut out, &report.categories);
     out.push_str(&sections::pairs("Settings", &report.settings));
     out.push_str(&sections::pairs("Environment", &report.environment));

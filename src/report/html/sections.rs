@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::report::comparison::{Comparison, Row};
 use crate::report::escape::escape;
 use crate::report::metric::Metric;
 use crate::report::results::{CategoryResult, Results};
@@ -64,6 +65,32 @@ pub(super) fn results_table(results: &Results) -> String {
     out
 }
 
+/// The results beside the paper's, averages at the foot, with the notes.
+pub(super) fn comparison_table(comparison: &Comparison) -> String {
+    let header: String =
+        comparison.header().iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
+    let part = |tag: &str, rows: &[Row]| -> String {
+        let line = |row: &Row| -> String {
+            // The mark's empty place lines numbers up in text; here it is only a blank.
+            let cells = row.cells().split_off(1);
+            let cells: String =
+                cells.iter().map(|cell| format!("<td>{}</td>", escape(cell.trim_end()))).collect();
+            format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(&row.name))
+        };
+        let lines: String = rows.iter().map(line).collect();
+        if lines.is_empty() { lines } else { format!("<{tag}>{lines}</{tag}>\n") }
+    };
+    let notes: Vec<String> = comparison.notes.iter().map(|note| escape(note)).collect();
+    format!(
+        "<p>{}</p>\n<div class=\"scroll\"><table class=\"results\">\n<thead><tr>{header}</tr></thead>\n{}{}</table></div>\n\
+         <p class=\"hint\">{}</p>\n",
+        escape(comparison.title()),
+        part("tbody", &comparison.categories),
+        part("tfoot", &comparison.averages),
+        notes.join("<br>")
+    )
+}
+
 fn seconds(row: &CategoryResult) -> Option<f64> {
     match (row.extract_seconds, row.train_seconds) {
         (None, None) => None,
@@ -119,6 +146,7 @@ pub(super) fn training_charts(category: &CategoryReport) -> String {
             series,
             y_includes,
             size: [500.0, 250.0],
+            ..LineChart::default()
         }
         .render()
     };

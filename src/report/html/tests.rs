@@ -126,6 +126,17 @@ fn banner_and_badge_appear_when_and_only_when_due() {
 }
 
 #[test]
+fn the_comparison_appears_where_it_was_asked_for() {
+    let results = Results { rows: vec![result("wood"), result("<b>")] };
+    let comparison = Some(Comparison::with_paper(&results).unwrap());
+    let page = render(&RunReport { results, comparison, ..Default::default() });
+    // The paper has 100 for wood.
+    assert!(page.contains("<th scope=\"row\">wood</th><td>99.6</td><td>100.0</td><td>−0.4</td>"), "{page}");
+    assert!(page.contains("categories: &lt;b&gt;") && page.contains("best on the test set"));
+    assert!(!render(&RunReport::default()).contains("Beside the paper"));
+}
+
+#[test]
 fn the_summary_and_the_warnings_say_what_the_numbers_say() {
     let page = render(&RunReport { results: Results { rows: vec![result("nut")] }, ..Default::default() });
     for sentence in [

@@ -1,5 +1,6 @@
 use super::*;
 use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
+use image::imageops::{FilterType, resize};
 
 use crate::report::colormap::color;
 
@@ -68,7 +69,11 @@ fn colours_follow_the_scale_of_the_run() {
     let image = RgbImage::new(64, 64);
     for (score, position) in [(0.0, 0.0), (0.5, 0.5), (9.0, 1.0), (f32::NAN, 1.0)] {
         let map = vec![score; 64 * 64];
-        let panel = heat_panel(&image, &overlay(&image, &map, None));
+        let panel = heat(
+            &image,
+            ScoreMap::new(&map, image.width(), image.height()),
+            overlay(&image, &map, None).scale,
+        );
         let opacity = if position == 0.0 { 0.35 } else { 0.85 };
         let expected = color(position).map(|channel| (f32::from(channel) * opacity).round());
         let found = panel.get_pixel(32, 32).0.map(f32::from);
@@ -94,7 +99,7 @@ fn what_was_not_inspected_is_shaded() {
 fn the_truth_is_bright_and_the_rest_dark() {
     let image = RgbImage::from_pixel(512, 400, image::Rgb([200; 3]));
     let mask = GrayImage::from_fn(512, 400, |x, _| image::Luma([if x >= 256 { 128 } else { 127 }]));
-    let panel = truth_panel(&image, &mask);
+    let panel = truth(&image, &mask);
     assert_eq!(panel.get_pixel(50, 200).0, [80; 3]);
     assert!(panel.get_pixel(450, 200).0[1] > 190);
 }

@@ -7,6 +7,7 @@ pub struct Axis {
     high: f64,
     ticks: Vec<f64>,
     decimals: usize,
+    logarithmic: bool,
 }
 
 impl Axis {
@@ -33,7 +34,43 @@ impl Axis {
         let last = (high / step - 1e-9).ceil();
         let ticks: Vec<f64> = (0..=(last - first) as usize).map(|k| (first + k as f64) * step).collect();
         let decimals = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
-        Self { low: first * step, high: last * step, ticks, decimals }
+        Self { low: first * step, high: last * step, ticks, decimals, logarithmic: false }
+    }
+
+    /// A logarithmic axis that covers every positive finite value, from one of 1, 2, 5 × 10ⁿ to another.
+    ///
+    /// Ticks are these numbers, or powers of ten alone where there would be more than seven. Values that are not positive
+    /// have no place and are left out; no value at all gives 1 to 10.
+    pub fn logarithmic(values: impl IntoIterator<Item = f64>) -> Self {
+        let positive = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
+        let (mut low, mut high) =
+            positive.fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
+        if low > high {
+            (low, high) = (1.0, 10.0);
+        }
+        // The numbers 1, 2, 5, 10, 20 … counted; number 3n is 10ⁿ.
+        let number = |k: i32| [1.0, 2.0, 5.0][k.rem_euclid(3) as usize] * 10_f64.powi(k.div_euclid(3));
+        let near = |value: f64| 3 * value.log10().floor() as i32;
+        // A rounding error beside a number must not cost an interval.
+        let at_most = |value: f64| {
+            let from = near(value) - 1;
+            (from..from + 6).rev().find(|&k| number(k) <= value * (1.0 + 1e-9)).unwrap_or(from)
+        };
+        let at_least = |value: f64| {
+            let from = near(value) - 1;
+            (from..from + 6).find(|&k| number(k) >= value * (1.0 - 1e-9)).unwrap_or(from + 5)
+        };
+        let (mut first, mut last) = (at_most(low), at_least(high));
+        if first == last {
+            (first, last) = (first - 1, last + 1);
+        }
+        let mut step = 1;
+        if last - first > 6 {
+            (first, last) = (3 * first.div_euclid(3), 3 * (last + 2).div_euclid(3));
+            step = 3;
+        }
+        let ticks: Vec<f64> = (first..=last).step_by(step).map(number).collect();
+        Self { low: number(first), high: number(last), ticks, decimals: 0, logarithmic: true }
     }
 
     /// The round numbers, both ends included.
@@ -43,6 +80,10 @@ impl Axis {
 
     /// The place of a value: 0 at the low end, 1 at the high end, clamped.
     pub fn position(&self, value: f64) -> f64 {
+        if self.logarithmic {
+            // `max` takes what has no logarithm to the low end.
+            return ((value.max(self.low) / self.low).ln() / (self.high / self.low).ln()).clamp(0.0, 1.0);
+        }
         ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 
@@ -51,7 +92,12 @@ impl Axis {
         if self.low.abs().max(self.high.abs()) >= 1e6 || self.decimals > 5 {
             return if tick == 0.0 { "0".into() } else { format!("{tick:.1e}") };
         }
-        let text = format!("{tick:.*}", self.decimals);
+        let decimals =
+            if self.logarithmic { (-(tick.log10() + 1e-9).floor()).max(0.0) as usize } else { self.decimals };
+        if decimals > 5 {
+            return format!("{tick:.0e}");
+        }
+        let text = format!("{tick:.decimals$}");
         // A typographic minus; and zero has no sign.
         match text.strip_prefix('-') {
             Some(zero) if zero.chars().all(|c| matches!(c, '0' | '.')) => zero.into(),
@@ -108,5 +154,23 @@ mod tests {
     fn positions_are_linear() {
         let axis = Axis::covering([0.0, 10.0], 5);
         assert_eq!([-5.0, 0.0, 2.5, 10.0, 11.0].map(|v| axis.position(v)), [0.0, 0.0, 0.25, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_round_numbers_and_equal_steps_for_equal_ratios() {
+        let labels = |values: &[f64]| {
+            let axis = Axis::logarithmic(values.iter().copied());
+            axis.ticks().iter().map(|&tick| axis.label(tick)).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&[14.6, 206.0]), ["10", "20", "50", "100", "200", "500"]);
+        assert_eq!(labels(&[0.005, 0.1]), ["0.005", "0.01", "0.02", "0.05", "0.1"]);
+        assert_eq!(labels(&[3.0, 40_000.0]), ["1", "10", "100", "1000", "10000", "100000"]);
+        assert_eq!(labels(&[10.0]), ["5", "10", "20"]);
+        assert_eq!(labels(&[]), ["1", "2", "5", "10"]);
+        assert_eq!(labels(&[0.0, -3.0, f64::NAN, 1e-9]), ["5e-10", "1e-9", "2e-9"]);
+        let axis = Axis::logarithmic([1.0, 100.0]);
+        for (value, place) in [(1.0, 0.0), (10.0, 0.5), (100.0, 1.0), (0.0, 0.0), (1e9, 1.0)] {
+            assert!((axis.position(value) - place).abs() < 1e-12, "{value}");
+        }
     }
 }

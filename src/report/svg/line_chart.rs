@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Axis, Tone, line, open, short, text};
+use super::frame::{Frame, left_margin};
+use super::legend::{Key, Legend};
+use super::{Axis, Tone, open, short, text};
 
 /// One line of a [`LineChart`].
 #[derive(Clone, Debug)]
@@ -15,8 +17,19 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// A chart of lines.
+/// A range over the horizontal axis, drawn as a tinted area behind the lines.
 #[derive(Clone, Debug)]
+pub struct Band {
+    /// The name in the legend.
+    pub name: String,
+    /// The colour.
+    pub tone: Tone,
+    /// The range as (x, low, high), in order of x. The area breaks where a value is not finite.
+    pub points: Vec<(f64, f64, f64)>,
+}
+
+/// A chart of lines.
+#[derive(Clone, Debug, Default)]
 pub struct LineChart {
     /// What the chart shows, for a screen reader and as a tooltip.
     pub description: String,
@@ -26,6 +39,8 @@ pub struct LineChart {
     pub y_label: String,
     /// The lines.
     pub series: Vec<Series>,
+    /// Ranges behind the lines.
+    pub bands: Vec<Band>,
     /// Values the vertical axis covers whatever the lines do, such as 0.
     pub y_includes: Vec<f64>,
     /// The size in CSS pixels.
@@ -39,35 +54,53 @@ impl LineChart {
     /// The chart as an `<svg>` element.
     pub fn render(&self) -> String {
         let [width, height] = self.size;
-        let [left, right, top, bottom] = [44.0, width - 12.0, 30.0, height - 38.0];
-        let points = || self.series.iter().flat_map(|series| &series.points);
+        let lines = self.series.iter().map(|series| (series.name.as_str(), series.tone, Key::Line));
+        let bands = self.bands.iter().map(|band| (band.name.as_str(), band.tone, Key::Area));
+        let legend = Legend::new(lines.chain(bands), &self.y_label, width - 12.0);
+        let points = || {
+            let of_bands = self.bands.iter().flat_map(|band| &band.points);
+            let of_lines = self.series.iter().flat_map(|series| &series.points);
+            of_lines.copied().chain(of_bands.flat_map(|&(x, low, high)| [(x, low), (x, high)]))
+        };
         let x_axis = Axis::covering(points().map(|point| point.0), 6);
         let y_axis = Axis::covering(points().map(|point| point.1).chain(self.y_includes.iter().copied()), 4);
+        let frame = Frame {
+            left: left_margin(&y_axis),
+            right: width - 12.0,
+            top: 30.0 + legend.height(),
+            bottom: height - 38.0,
+        };
         // The horizontal axis ends where the data does: an empty stretch would look like missing epochs.
         let (first, last) = range(points().map(|point| point.0)).unwrap_or((0.0, 1.0));
         let x = |value: f64| {
             let t = if last > first { (value - first) / (last - first) } else { 0.5 };
-            left + t * (right - left)
+            frame.left + t * (frame.right - frame.left)
         };
-        let y = |value: f64| bottom - y_axis.position(value) * (bottom - top);
+        let y = |value: f64| frame.y(&y_axis, value);
 
         let mut out = open(width, height, &self.description);
-        for &tick in y_axis.ticks() {
-            line(&mut out, "grid", [left, y(tick), right, y(tick)]);
-            text(&mut out, left - 8.0, y(tick) + 4.0, "end", "", &y_axis.label(tick));
-        }
-        line(&mut out, "axis", [left, bottom, right, bottom]);
+        frame.draw_y_axis(&mut out, &y_axis);
         for &tick in x_axis.ticks().iter().filter(|tick| (first..=last).contains(*tick)) {
-            line(&mut out, "axis", [x(tick), bottom, x(tick), bottom + 4.0]);
-            text(&mut out, x(tick), bottom + 17.0, "middle", "", &x_axis.label(tick));
+            frame.draw_x_tick(&mut out, x(tick), &x_axis.label(tick));
         }
-        text(&mut out, 0.5 * (left + right), height - 5.0, "middle", "", &self.x_label);
+        text(&mut out, 0.5 * (frame.left + frame.right), height - 5.0, "middle", "", &self.x_label);
         text(&mut out, 0.0, 13.0, "start", "name", &self.y_label);
-        self.legend(&mut out, right);
+        legend.draw(&mut out, frame.right);
+        let place = |px: f64, py: f64| format!("{},{}", short(x(px)), short(y(py)));
+        for band in &self.bands {
+            for run in runs(&thinned(&band.points), |p| p.0.is_finite() && p.1.is_finite() && p.2.is_finite())
+            {
+                // Along the upper edge and back along the lower one.
+                let there = run.iter().map(|&(px, _, high)| place(px, high));
+                let back = run.iter().rev().map(|&(px, low, _)| place(px, low));
+                let path: Vec<String> = there.chain(back).collect();
+                let class = band.tone.class();
+                let _ = writeln!(out, "<polygon class=\"area {class}\" points=\"{}\"/>", path.join(" "));
+            }
+        }
         for series in &self.series {
-            for run in runs(&thinned(&series.points)) {
-                let place = |&(px, py): &(f64, f64)| format!("{},{}", short(x(px)), short(y(py)));
-                let path: Vec<String> = run.iter().map(place).collect();
+            for run in runs(&thinned(&series.points), |p| p.0.is_finite() && p.1.is_finite()) {
+                let path: Vec<String> = run.iter().map(|&(px, py)| place(px, py)).collect();
                 let class = series.tone.class();
                 match &run[..] {
                     // A line of one point would not show.
@@ -84,27 +117,6 @@ impl LineChart {
         out.push_str("</svg>\n");
         out
     }
-
-    /// Names of the lines at the upper right, from right to left; nothing for a single name.
-    fn legend(&self, out: &mut String, right: f64) {
-        let mut entries: Vec<(&str, Tone)> = Vec::new();
-        for series in &self.series {
-            if !entries.contains(&(&series.name, series.tone)) {
-                entries.push((&series.name, series.tone));
-            }
-        }
-        if entries.len() < 2 {
-            return;
-        }
-        let mut x = right;
-        for (name, tone) in entries.iter().rev() {
-            text(out, x, 13.0, "end", "name", name);
-            // SVG cannot measure text; 6.6 px a character is a little more than a 12 px sans-serif takes.
-            x -= 6.6 * name.chars().count() as f64 + 8.0;
-            line(out, &format!("key {}", tone.class()), [x - 14.0, 9.0, x, 9.0]);
-            x -= 14.0 + 14.0;
-        }
-    }
 }
 
 /// The least and greatest finite value.
@@ -116,7 +128,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// Every n-th point and the last, so that at most about [`POINTS`] are left.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+fn thinned<P: Copy>(points: &[P]) -> Vec<P> {
     let every = points.len().div_ceil(POINTS).max(1);
     let last = points.len().saturating_sub(1);
     let kept = points.iter().enumerate().filter(|(index, _)| index % every == 0 || *index == last);
@@ -124,8 +136,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// The stretches of finite points.
-fn runs(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-    let finite = |point: &(f64, f64)| point.0.is_finite() && point.1.is_finite();
+fn runs<P: Copy>(points: &[P], finite: impl Fn(&P) -> bool) -> Vec<Vec<P>> {
     let stretches = points.split(|point| !finite(point));
     stretches.filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect()
 }
@@ -142,8 +153,35 @@ mod tests {
             series: vec![Series { name: "loss".into(), tone: Tone::Primary, points }],
             y_includes: vec![0.0],
             size: [300.0, 200.0],
+            ..LineChart::default()
         }
         .render()
+    }
+
+    #[test]
+    fn a_band_is_an_area_from_its_low_to_its_high_edge() {
+        let svg = LineChart {
+            series: vec![Series {
+                name: "mean".into(),
+                tone: Tone::Primary,
+                points: vec![(1.0, 0.5), (3.0, 0.5)],
+            }],
+            bands: vec![Band {
+                name: "range".into(),
+                tone: Tone::Primary,
+                points: vec![(1.0, 0.0, 1.0), (2.0, 0.25, 0.5), (3.0, f64::NAN, 1.0)],
+            }],
+            size: [300.0, 200.0],
+            ..LineChart::default()
+        }
+        .render();
+        // Left to right from 44 to 288; 162 is 0 and 30 is 1. The third point has no low edge and ends the area.
+        assert!(
+            svg.contains("<polygon class=\"area primary\" points=\"44,30 166,96 166,129 44,162\"/>"),
+            "{svg}"
+        );
+        assert!(svg.find("<polygon") < svg.find("<polyline"), "the area is behind the line");
+        assert!(svg.contains(">mean</text>") && svg.contains(">range</text>"));
     }
 
     #[test]

@@ -4,11 +4,23 @@
 //! gives a chart the same rules in itself.
 
 mod axis;
+mod dot_chart;
+mod frame;
+mod histogram;
+mod legend;
 mod line_chart;
+mod marker;
+mod palette;
+mod panels;
+mod scatter_plot;
 mod strip_plot;
 
 pub use axis::Axis;
-pub use line_chart::{LineChart, Series};
+pub use dot_chart::{Dot, DotChart, DotSeries, Positions};
+pub use histogram::{Distribution, Histogram};
+pub use line_chart::{Band, LineChart, Series};
+pub use panels::{Panel, panels};
+pub use scatter_plot::{LabelledPoint, ScatterPlot};
 pub use strip_plot::{Strip, StripPlot};
 
 use std::fmt::Write as _;
@@ -18,7 +30,7 @@ use super::escape::escape;
 /// The style rules of every chart. Colours are those of the page where it defines them.
 pub const STYLE: &str = include_str!("chart.css");
 
-/// What a series or a strip stands for; decides its colour. The three hues are told apart by the colour-blind.
+/// What a series or a strip stands for; decides its colour. All are told apart by the colour-blind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// The main quantity.
@@ -27,14 +39,28 @@ pub enum Tone {
     Good,
     /// Defects, anomalous features.
     Defect,
+    /// A further series.
+    Plum,
+    /// A further series.
+    Gold,
+    /// What others are compared with, such as published figures.
+    Neutral,
 }
 
 impl Tone {
+    /// The colour of series number `index` where series stand for nothing in particular; they come round again.
+    pub fn of(index: usize) -> Self {
+        [Self::Primary, Self::Defect, Self::Good, Self::Plum, Self::Gold][index % 5]
+    }
+
     fn class(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Good => "good",
             Self::Defect => "defect",
+            Self::Plum => "plum",
+            Self::Gold => "gold",
+            Self::Neutral => "neutral",
         }
     }
 }
@@ -66,6 +92,11 @@ fn line(out: &mut String, class: &str, [x1, y1, x2, y2]: [f64; 4]) {
     let _ = writeln!(out, "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>");
 }
 
+/// What a text takes at most. SVG cannot measure it; 6.6 px a character is a little more than a 12 px sans-serif takes.
+fn text_width(text: &str) -> f64 {
+    6.6 * text.chars().count() as f64
+}
+
 /// A coordinate to a tenth of a pixel, without a trailing `.0`.
 fn short(value: f64) -> String {
     let text = format!("{value:.1}");
@@ -76,13 +107,36 @@ fn short(value: f64) -> String {
     }
 }
 
-/// A chart as an SVG file of its own, with its style rules inside.
+/// A chart as an SVG file of its own, with a ground and its style rules inside, for light and dark.
+///
+/// Colours are written out: not every program that shows SVG files knows CSS variables, and one that knows no
+/// `prefers-color-scheme` shows the light ones.
 pub fn standalone(chart: &str) -> String {
-    let style = format!("<style>{STYLE}</style>\n</svg>");
-    match chart.trim_end().strip_suffix("</svg>") {
-        Some(body) => format!("{body}{style}\n"),
-        None => chart.to_owned(),
-    }
+    let [light, dark] = [false, true].map(|dark| palette::resolved(STYLE, dark));
+    let style = format!("<style>\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n</style>\n");
+    let Some((head, body)) = chart.split_once("</title>\n") else { return chart.to_owned() };
+    // In a page a chart has space around it; a file has to bring its own.
+    let Some((width, height)) = size(head) else { return chart.to_owned() };
+    let (wide, high) = (width + 2.0 * MARGIN, height + 2.0 * MARGIN);
+    let head = head.replacen(
+        &format!("viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\""),
+        &format!("viewBox=\"-{MARGIN} -{MARGIN} {wide} {high}\" width=\"{wide}\" height=\"{high}\""),
+        1,
+    );
+    format!(
+        "{head}</title>\n{style}<rect class=\"ground\" x=\"-{MARGIN}\" y=\"-{MARGIN}\" width=\"{wide}\" \
+         height=\"{high}\"/>\n{body}"
+    )
+}
+
+/// The space around a chart in a file of its own.
+const MARGIN: f64 = 12.0;
+
+/// The size that a chart was opened with.
+fn size(head: &str) -> Option<(f64, f64)> {
+    let inside = head.split_once("viewBox=\"0 0 ")?.1.split_once('"')?.0;
+    let (width, height) = inside.split_once(' ')?;
+    Some((width.parse().ok()?, height.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -99,7 +153,9 @@ mod tests {
         let chart = format!("{}</svg>\n", open(10.0, 20.0, "a < b"));
         assert!(chart.contains("aria-label=\"a &lt; b\""));
         let file = standalone(&chart);
-        assert!(file.contains("<style>") && file.ends_with("</svg>\n"));
+        assert!(file.contains("<style>") && file.contains("class=\"ground\"") && file.ends_with("</svg>\n"));
+        assert!(file.contains("#3457d5") && file.contains("#8aa4ff") && !file.contains("var("), "{file}");
+        assert!(file.contains("viewBox=\"-12 -12 34 44\" width=\"34\" height=\"44\""), "{file}");
         assert_eq!(file.matches("</svg>").count(), 1);
         assert!(!STYLE.contains(['<', '&']), "the rules stand in XML as they are");
     }
