@@ -1,10 +1,10 @@
 //! Scoring a test set: metrics, a line an image, overlays and maps.
 
-use super::console::Console;
+use super::console::{Console, Task};
 use super::run_folder::{EvaluationSpec, RunFolder};
 use crate::backend::Backend;
 use crate::data::{Category, Geometry, Loader, LoaderOptions, Sample, TestImage, load_mask};
-use crate::detector::{Detection, Detector, ModelMetadata, region, verdict};
+use crate::detector::{Detection, Detector, Model, ModelMetadata, detect_cached, region, verdict};
 use crate::metrics::{self, AUPRO_FPR_LIMIT, LabelledMap, MetricError, Ranking};
 use crate::report::colormap::{ColorScale, median};
 use crate::report::geometry::ScoreMap;
@@ -12,8 +12,9 @@ use crate::report::maps::{map_path, write_map};
 use crate::report::overlay::{self, Overlay};
 use crate::report::results::CategoryResult;
 use crate::report::scores::{ImageKind, ImageScore, Verdict};
+use crate::training::Features;
 use anyhow::Context;
-use image::GrayImage;
+use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
 
 /// What is needed to score a category's test images.
@@ -73,11 +74,37 @@ impl Evaluation<'_> {
                 let detections =
                     if inputs.is_empty() { Vec::new() } else { detector.detect(backend, &inputs)? };
                 for ((test, sample), detection) in batch.drain(..).zip(detections) {
-                    self.take(&mut collected, test, &sample, &detection, &task)?;
+                    let Sample { geometry, original, .. } = &sample;
+                    self.take(&mut collected, test, geometry, original.as_ref(), &detection, &task)?;
                 }
                 task.set(loaded.index as u64 + 1, "");
             }
         }
+        drop(task);
+        let mut evaluated = self.measure(collected)?;
+        evaluated.result.test_seconds = Some(start.elapsed().as_secs_f64());
+        Ok(evaluated)
+    }
+
+    /// As [`Evaluation::run`], on features of the test images that were computed before and are shared by several models.
+    /// There are no originals to draw overlays on.
+    pub(super) fn run_on_features<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        model: &Model,
+        features: &Features<B>,
+        console: &Console,
+    ) -> anyhow::Result<Evaluated> {
+        let start = std::time::Instant::now();
+        let mut collected = Collected { skipped: features.skipped.len(), ..Collected::default() };
+        let name = format!("{}: testing", self.category.name);
+        let mut task = console.task(&name, features.images.len() as u64);
+        detect_cached(backend, model, features, &mut |position, detection| {
+            let test = &self.category.test[features.places[position]];
+            self.take(&mut collected, test, &features.geometries[position], None, detection, &task)?;
+            task.set(position as u64 + 1, "");
+            anyhow::Ok(())
+        })?;
         drop(task);
         let mut evaluated = self.measure(collected)?;
         evaluated.result.test_seconds = Some(start.elapsed().as_secs_f64());
@@ -89,11 +116,11 @@ impl Evaluation<'_> {
         &self,
         collected: &mut Collected,
         test: &TestImage,
-        sample: &Sample,
+        geometry: &Geometry,
+        original: Option<&RgbImage>,
         detection: &Detection,
-        task: &super::console::Task<'_>,
+        task: &Task<'_>,
     ) -> anyhow::Result<()> {
-        let geometry = &sample.geometry;
         let thresholds = &self.model.thresholds;
         let exif = self.model.exif();
         let mask = match &test.mask {
@@ -133,7 +160,7 @@ impl Evaluation<'_> {
             write_map(&path, ScoreMap::new(&original_map, width, height), "anomaly scores, smoothed")?;
             line.map = Some(relative(&path, self.folder.root()));
         }
-        if let Some(original) = &sample.original {
+        if let Some(original) = original {
             let path = self.overlay_path(test);
             let name = format!("{}/{}", test.kind, file_name(&test.path));
             let picture = overlay::render(&Overlay {

@@ -24,6 +24,7 @@ mod predict;
 mod run_folder;
 mod run_report;
 mod settings_args;
+mod sweep;
 mod test;
 mod threshold;
 mod train;
@@ -70,6 +71,8 @@ enum Verb {
     Test(Box<test::TestArgs>),
     /// Score, verdict and place for files, folders or a list on stdin.
     Predict(Box<predict::PredictArgs>),
+    /// A grid of settings and seeds over shared features: tables and plots.
+    Sweep(Box<sweep::SweepArgs>),
     /// Show or set a model's decision thresholds.
     Threshold(threshold::ThresholdArgs),
     /// Images a second and latency, with the protocol printed.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args, &console),
         Verb::Test(args) => test::run(args, &console),
         Verb::Predict(args) => predict::run(args, &console),
+        Verb::Sweep(args) => sweep::run(args, &console),
         Verb::Threshold(args) => threshold::run(args, &console),
         Verb::Bench(args) => bench::run(args, &console),
         Verb::Figures(args) => figures::run(args, &console),

@@ -67,7 +67,7 @@ impl Run<'_> {
         let mut features = None;
         for &seed in seeds {
             let folder = self.folder.model_folder(&category.name, seed, seeds);
-            self.folder.sweep(&folder);
+            self.folder.tidy(&folder);
             let told = |what| self.console.say(format_args!("{}, seed {seed}: {what} before", category.name));
             let stage = if let Some(result) = read_result(&folder) {
                 remove_earlier_marks(&folder)?;

@@ -1,6 +1,8 @@
 //! A run folder: what lies where, and the record that lets a run be repeated or resumed.
 
 use super::args::DataArgs;
+use super::backbone::ResolvedBackbone;
+use super::sweep::SWEEP_FILE;
 use crate::backend::{CachePrecision, FeatureCacheOptions};
 use crate::data::{Category, OneClassSet, PlainFolders, demo, discover, from_folders};
 use crate::detector::BackboneIdentity;
@@ -216,6 +218,23 @@ pub(super) struct RunRecord {
     pub synthetic_data: bool,
 }
 
+impl RunRecord {
+    /// The record of a run that begins now, by this command.
+    pub(super) fn new(spec: RunSpec, device: String, backbone: &ResolvedBackbone) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            compiler: super::COMPILER.to_owned(),
+            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            device,
+            synthetic_data: spec.data.is_synthetic(),
+            spec,
+            backbone: backbone.identity.clone(),
+            backbone_description: backbone.description.clone(),
+        }
+    }
+}
+
 /// The folder of a run.
 #[derive(Debug)]
 pub(super) struct RunFolder {
@@ -235,12 +254,14 @@ impl RunFolder {
                     .context("cannot make a folder in runs/; choose a writable place with --output")?
             }
         };
-        if root.join("run.json").exists() {
-            bail!(
-                "{} already holds a run; choose another --output, or continue a training with `simplenet train \
-                 --resume {0}`",
-                root.display()
-            );
+        for (file, what, verb) in [("run.json", "run", "train"), (SWEEP_FILE, "sweep", "sweep")] {
+            if root.join(file).exists() {
+                bail!(
+                    "{} already holds a {what}; choose another --output, or continue one that was interrupted with \
+                     `simplenet {verb} --resume {0}`",
+                    root.display()
+                );
+            }
         }
         std::fs::create_dir_all(&root).with_context(|| {
             format!("cannot make the folder {}; choose a writable place with --output", root.display())
@@ -261,14 +282,14 @@ impl RunFolder {
     }
 
     /// Removes what a killed process had begun to write into `folder` and its run; absent folders hold nothing.
-    pub(super) fn sweep(&self, folder: &Path) {
+    pub(super) fn tidy(&self, folder: &Path) {
         for folder in [self.root.as_path(), folder] {
             crate::files::remove_unfinished(folder);
         }
     }
 
     /// Locks a folder. That it can be written is found out now rather than after an hour of training.
-    fn claimed(root: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn claimed(root: PathBuf) -> anyhow::Result<Self> {
         tempfile::tempfile_in(&root).with_context(|| {
             format!("cannot write into {}; choose a writable place with --output", root.display())
         })?;

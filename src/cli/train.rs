@@ -109,7 +109,7 @@ impl EvaluationArgs {
     }
 }
 
-fn parse_folds(text: &str) -> Result<CalibrationPlan, String> {
+pub(super) fn parse_folds(text: &str) -> Result<CalibrationPlan, String> {
     match text {
         "none" => Ok(CalibrationPlan::None),
         "1" => Ok(CalibrationPlan::HoldOut),
@@ -151,7 +151,7 @@ pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome
         }
         None => begin(args, &device)?,
     };
-    let run = Run { folder, record, backbone, console, json: args.json };
+    let run = Run { folder, record, backbone: &backbone, console, json: args.json };
     match device {
         Device::Cpu(cpu, _) => run.execute(&cpu),
         Device::Cuda(cuda) => run.execute(&cuda),
@@ -159,7 +159,7 @@ pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome
 }
 
 /// A GPU adds in another order than the CPU: what continues elsewhere is no longer the uninterrupted run bit by bit.
-fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
+pub(super) fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
     let now = device.description();
     // The number of threads changes no bit; how convolutions are computed does.
     let convolutions = |text: &str| text.contains("fast convolutions");
@@ -185,36 +185,27 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
     data.categories()?;
     let backbone = resolve_backbone(name, weights, settings.features.levels.deepest())?;
     let folder = RunFolder::create(args.output.as_deref())?;
-    let record = RunRecord {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        compiler: super::COMPILER.to_owned(),
-        command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
-        device: device.description(),
-        synthetic_data: data.is_synthetic(),
-        spec: RunSpec {
-            data,
-            ignore_exif: args.data.ignore_exif,
-            strict: args.data.strict,
-            backbone: backbone.identity.architecture.to_string(),
-            weights: weights.map(recorded_weights).transpose()?,
-            settings,
-            seeds,
-            calibration: args.calibration_folds,
-            cache_precision: args.feature_cache.into(),
-            cache_limit: args.feature_cache_limit,
-            bundle: args.bundle,
-            evaluation: args.evaluation.spec().pictures_if(!args.data.one_class),
-        },
-        backbone: backbone.identity.clone(),
-        backbone_description: backbone.description.clone(),
+    let spec = RunSpec {
+        data,
+        ignore_exif: args.data.ignore_exif,
+        strict: args.data.strict,
+        backbone: backbone.identity.architecture.to_string(),
+        weights: weights.map(recorded_weights).transpose()?,
+        settings,
+        seeds,
+        calibration: args.calibration_folds,
+        cache_precision: args.feature_cache.into(),
+        cache_limit: args.feature_cache_limit,
+        bundle: args.bundle,
+        evaluation: args.evaluation.spec().pictures_if(!args.data.one_class),
     };
+    let record = RunRecord::new(spec, device.description(), &backbone);
     folder.write_json("run.json", &record)?;
     Ok((folder, record, backbone))
 }
 
 /// `--weights` as `run.json` keeps it: a resumed run may start from another folder.
-fn recorded_weights(given: &str) -> anyhow::Result<String> {
+pub(super) fn recorded_weights(given: &str) -> anyhow::Result<String> {
     Ok(match given.parse()? {
         WeightsSource::File(path) => absolute(&path)?.display().to_string(),
         _ => given.to_owned(),

@@ -19,7 +19,7 @@ use crate::training::{
 };
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A run in progress.
 pub(super) struct Run<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Run<'a> {
     /// What it computes.
     pub record: RunRecord,
     /// The backbone and its weights.
-    pub backbone: ResolvedBackbone,
+    pub backbone: &'a ResolvedBackbone,
     /// Where progress is told.
     pub console: &'a Console,
     /// Whether results go to stdout as JSON instead of a table.
@@ -109,7 +109,7 @@ impl Run<'_> {
         let mut features = None;
         for &seed in seeds {
             let model_folder = self.folder.model_folder(&category.name, seed, seeds);
-            self.folder.sweep(&model_folder);
+            self.folder.tidy(&model_folder);
             if let Some(result) = read_result(&model_folder) {
                 // A kill may have come between the result and the end of its checkpoint.
                 remove_earlier_marks(&model_folder)?;
@@ -136,24 +136,9 @@ impl Run<'_> {
         extractor: &FeatureExtractor<B>,
         category: &Category,
     ) -> anyhow::Result<Extracted<B>> {
-        let started = std::time::Instant::now();
-        let spec = &self.record.spec;
-        let mut loader = LoaderOptions::new(spec.settings.features.preprocess);
-        loader.exif = if spec.ignore_exif { Exif::Ignore } else { Exif::Apply };
         let name = format!("{}: features", category.name);
-        let mut task = self.console.task(&name, category.train.len() as u64);
-        let options = self.folder.cache_options(spec);
-        let features =
-            extract_features(backend, extractor, &category.train, loader, &options, &mut |done| {
-                task.set(done as u64, "");
-            })?;
-        for (_, error) in &features.skipped {
-            task.warn(format_args!("skipped: {error}"));
-        }
-        drop(task);
-        if let (true, [(_, error), ..]) = (spec.strict, &features.skipped[..]) {
-            bail!("{error} (or leave out --strict, and it is skipped)");
-        }
+        let extracted = self.extract(backend, extractor, &category.train, &name)?;
+        let features = &extracted.features;
         if features.images.is_empty() {
             bail!(
                 "none of the {} training images of {} could be read; each is named above with its cure",
@@ -168,7 +153,47 @@ impl Run<'_> {
                 100.0 * (1.0 - features.inspected)
             ));
         }
-        Ok(Extracted { features, seconds: started.elapsed().as_secs_f64() })
+        Ok(extracted)
+    }
+
+    /// Computes the features of a category's test images, for models that share them.
+    pub(super) fn test_features<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: &FeatureExtractor<B>,
+        category: &Category,
+    ) -> anyhow::Result<Features<B>> {
+        let paths: Vec<PathBuf> = category.test.iter().map(|test| test.path.clone()).collect();
+        let name = format!("{}: features of the test images", category.name);
+        Ok(self.extract(backend, extractor, &paths, &name)?.features)
+    }
+
+    fn extract<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        extractor: &FeatureExtractor<B>,
+        paths: &[PathBuf],
+        name: &str,
+    ) -> anyhow::Result<Extracted<B>> {
+        let started = std::time::Instant::now();
+        let spec = &self.record.spec;
+        let mut loader = LoaderOptions::new(spec.settings.features.preprocess);
+        loader.exif = if spec.ignore_exif { Exif::Ignore } else { Exif::Apply };
+        let mut task = self.console.task(name, paths.len() as u64);
+        let options = self.folder.cache_options(spec);
+        let features = extract_features(backend, extractor, paths, loader, &options, &mut |done| {
+            task.set(done as u64, "");
+        })?;
+        for (_, error) in &features.skipped {
+            task.warn(format_args!("skipped: {error}"));
+        }
+        drop(task);
+        if let (true, [(_, error), ..]) = (spec.strict, &features.skipped[..]) {
+            bail!("{error} (or leave out --strict, and it is skipped)");
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.console.detail(format_args!("{name}: {} images in {seconds:.1} s", features.images.len()));
+        Ok(Extracted { features, seconds })
     }
 
     /// Trains one model, writes it, and evaluates it.

@@ -1,6 +1,6 @@
 //! From a stream of loaded images to a stream of answers: batches, order, and where the time goes.
 
-use super::{Detection, Detector, ModelError, Submitted};
+use super::{Detection, Detector, ModelError, Submitted, detections};
 use crate::backend::Backend;
 use crate::data::{LoadedImage, Loader};
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ pub fn inspect<B: Backend<Scalar = f32>, E: From<ModelError>>(
             let waits = ended || loader.is_idle() || !backend.works_beside_host();
             for batch in last.into_iter().chain(if waits { under_way.take() } else { None }) {
                 let start = Instant::now();
-                let inspected = batch.collect(backend, detector)?;
+                let inspected = batch.collect(backend)?;
                 times.model += start.elapsed();
                 let start = Instant::now();
                 deliver(inspected)?;
@@ -98,9 +98,9 @@ impl<B: Backend<Scalar = f32>> UnderWay<B> {
         Ok(Self { images, submitted })
     }
 
-    fn collect(self, backend: &B, detector: &Detector<B>) -> Result<Vec<Inspected>, ModelError> {
+    fn collect(self, backend: &B) -> Result<Vec<Inspected>, ModelError> {
         let detections = match self.submitted {
-            Some(submitted) => detector.detections(&submitted.collect(backend)?),
+            Some(submitted) => detections(&submitted.collect(backend)?),
             None => Vec::new(),
         };
         let mut detections = detections.into_iter();

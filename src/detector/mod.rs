@@ -1,5 +1,6 @@
 //! The trained model as users hold it: load, predict, decide.
 
+mod cached;
 mod decision;
 mod heads;
 mod import;
@@ -7,6 +8,7 @@ mod inspection;
 mod model_file;
 mod passes;
 
+pub use cached::detect_cached;
 pub use decision::{Verdict, region, verdict};
 pub use heads::{Heads, SubmittedScores};
 pub use import::{ImportError, import_head};
@@ -238,7 +240,7 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// Scores a batch of preprocessed images, each as large as the network's input.
     pub fn detect(&self, backend: &B, images: &[&RgbImage]) -> Result<Vec<Detection>, ModelError> {
-        Ok(self.detections(&self.submit_images(backend, images)?.collect(backend)?))
+        Ok(detections(&self.submit_images(backend, images)?.collect(backend)?))
     }
 
     /// Begins to score a batch of preprocessed images, each as large as the network's input.
@@ -249,17 +251,18 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
         }
         self.submit(backend, &pixels)
     }
+}
 
-    /// The answers of a batch, one an image.
-    pub fn detections(&self, scores: &Scores<f32>) -> Vec<Detection> {
-        let maps = scores.maps.data().chunks_exact(self.side * self.side);
-        // A maximum passes over NaN, so that an image nothing is known of would look better than any other.
-        let sound = |map: &[f32]| map.iter().all(|value| value.is_finite());
-        maps.zip(scores.image.data())
-            .map(|(map, &score)| Detection {
-                score: if sound(map) { score } else { f32::NAN },
-                map: map.to_vec(),
-            })
-            .collect()
-    }
+/// The answers of a batch, one an image.
+pub fn detections(scores: &Scores<f32>) -> Vec<Detection> {
+    let pixels: usize = scores.maps.shape()[1..].iter().product();
+    // A maximum passes over NaN, so that an image nothing is known of would look better than any other.
+    let sound = |map: &[f32]| map.iter().all(|value| value.is_finite());
+    let maps = scores.maps.data().chunks_exact(pixels);
+    maps.zip(scores.image.data())
+        .map(|(map, &score)| Detection {
+            score: if sound(map) { score } else { f32::NAN },
+            map: map.to_vec(),
+        })
+        .collect()
 }

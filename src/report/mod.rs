@@ -22,5 +22,6 @@ pub mod qualitative;
 pub mod results;
 pub mod scores;
 pub mod svg;
+pub mod sweep;
 pub mod table;
 pub mod training_log;

@@ -3,7 +3,7 @@
 use super::TrainingError;
 use crate::backbone::FeatureExtractor;
 use crate::backend::{Backend, FeatureCacheOptions};
-use crate::data::{DataError, Loader, LoaderOptions};
+use crate::data::{DataError, Geometry, Loader, LoaderOptions};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
@@ -14,6 +14,10 @@ pub struct Features<B: Backend> {
     pub cache: B::FeatureCache,
     /// The images in it, in order.
     pub images: Vec<PathBuf>,
+    /// The place of each among the paths that were given: those that could not be read are missing.
+    pub places: Vec<usize>,
+    /// The way of each back to its original.
+    pub geometries: Vec<Geometry>,
     /// Images that could not be read, and why.
     pub skipped: Vec<(PathBuf, DataError)>,
     /// Mean share of an image's area that the network sees.
@@ -37,7 +41,8 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
     let side = loader.preprocess.crop as usize;
     let grid = extractor.grid(side, side);
     let mut store = backend.feature_cache(paths.len(), grid.0 * grid.1, extractor.channels(), cache)?;
-    let (mut images, mut skipped, mut inspected) = (Vec::new(), Vec::new(), 0.0);
+    let (mut images, mut places, mut geometries) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut skipped, mut inspected) = (Vec::new(), 0.0);
     let batch = extractor.images_per_pass(side, side);
     let mut pixels = Vec::with_capacity(batch * side * side * 3);
     let mut pending = 0;
@@ -49,6 +54,8 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
                 digest.update(sample.input.as_raw());
                 inspected += sample.geometry.inspected_fraction();
                 images.push(loaded.path);
+                places.push(loaded.index);
+                geometries.push(sample.geometry);
                 pending += 1;
             }
             Err(error) => skipped.push((loaded.path, error)),
@@ -66,5 +73,5 @@ pub fn extract_features<B: Backend<Scalar = f32>>(
     backend.finish_features(&mut store)?;
     let inspected = inspected / images.len().max(1) as f64;
     let digest = digest.finalize().into();
-    Ok(Features { cache: store, images, skipped, inspected, digest, grid })
+    Ok(Features { cache: store, images, places, geometries, skipped, inspected, digest, grid })
 }

@@ -22,6 +22,7 @@ mod plain_folders;
 mod predict;
 #[cfg(unix)]
 mod resume;
+mod sweep;
 mod threshold;
 mod train;
 mod verbs;

@@ -1,0 +1,396 @@
+//! What a sweep found: `sweep.csv`, `sweep.md`, `sweep.svg`.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::markdown::{self, Align};
+use super::metric::{MeanStd, Metric};
+use super::results::Results;
+use super::svg::{Dot, DotChart, DotSeries, Panel, Positions, Tone, panels, standalone};
+use super::table::{self, percent};
+use crate::files::{WriteError, write_whole};
+
+/// A point of a sweep and what its models reached.
+#[derive(Clone, Debug, Default)]
+pub struct SweepRow {
+    /// What it is called.
+    pub label: String,
+    /// The settings that make it, by key.
+    pub values: Vec<(String, String)>,
+    /// A row a category and seed.
+    pub results: Results,
+    /// I-AUROC and P-AUROC of the paper for this setting on MVTec AD, in 0..1, where the sweep repeats one of its tables.
+    pub published: Option<[Option<f64>; 2]>,
+    /// Why it was not trained, if it was not.
+    pub left_out: Option<String>,
+}
+
+/// A setting that varies.
+#[derive(Clone, Debug)]
+pub struct AxisValues {
+    /// Its key.
+    pub key: String,
+    /// Its values, as typed.
+    pub values: Vec<String>,
+    /// Its values as numbers, if all are.
+    pub numbers: Option<Vec<f64>>,
+}
+
+/// A whole sweep.
+#[derive(Clone, Debug)]
+pub struct SweepReport {
+    /// What varies, in words.
+    pub title: String,
+    /// What varies, one by one; empty where points are no grid.
+    pub axes: Vec<AxisValues>,
+    /// The points.
+    pub rows: Vec<SweepRow>,
+    /// Whether the images are the program's own synthetic ones.
+    pub synthetic: bool,
+}
+
+/// A point in `--json`.
+#[derive(Debug, Serialize)]
+pub struct SummaryRow<'a> {
+    label: &'a str,
+    values: BTreeMap<&'a str, &'a str>,
+    /// Means over categories, their deviation over seeds.
+    metrics: BTreeMap<&'static str, Option<MeanStd>>,
+    /// Models that were trained.
+    models: usize,
+    selected_on_test: bool,
+    left_out: Option<&'a str>,
+}
+
+/// Metrics of tables and plots; `sweep.csv` has all.
+const SHOWN: [Metric; 3] = [Metric::IAuroc, Metric::PAuroc, Metric::Aupro];
+/// Metrics the paper has.
+const COMPARED: [Metric; 2] = [Metric::IAuroc, Metric::PAuroc];
+const PANEL: [f64; 2] = [440.0, 300.0];
+
+impl SweepReport {
+    /// Writes the three files.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), WriteError> {
+        self.write_csv(&folder.join("sweep.csv"))?;
+        let text = self.markdown();
+        write_whole(&folder.join("sweep.md"), |out| out.write_all(text.as_bytes()))?;
+        let picture = standalone(&self.plot());
+        write_whole(&folder.join("sweep.svg"), |out| out.write_all(picture.as_bytes()))
+    }
+
+    /// A row a model: the point, a column for each setting that varies, category, seed, metrics in 0..1, and what the
+    /// training took. Settings that a point leaves as they are, and metrics that do not exist, are empty cells.
+    fn write_csv(&self, path: &Path) -> Result<(), WriteError> {
+        let keys = self.keys();
+        write_whole(path, |out| {
+            let mut csv = csv::Writer::from_writer(out);
+            let training = ["epochs", "final_loss", "train_seconds", "selected_on_test"];
+            let columns = ["point"].into_iter().chain(keys.iter().copied()).chain(["category", "seed"]);
+            csv.write_record(columns.chain(Metric::ALL.map(Metric::key)).chain(training))?;
+            let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+            for row in &self.rows {
+                for result in &row.results.rows {
+                    let mut cells = vec![row.label.clone()];
+                    cells.extend(keys.iter().map(|key| row.value(key).unwrap_or_default().to_owned()));
+                    cells.extend([result.category.clone(), result.seed.to_string()]);
+                    cells.extend(Metric::ALL.map(|metric| number(metric.of(result))));
+                    cells.push(result.epochs.to_string());
+                    cells.extend([number(result.final_loss), number(result.train_seconds)]);
+                    cells.push(result.selected_on_test.to_string());
+                    csv.write_record(cells)?;
+                }
+            }
+            csv.flush()
+        })
+    }
+
+    /// Every key that a point sets, in order of appearance.
+    fn keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        for (key, _) in self.rows.iter().flat_map(|row| &row.values) {
+            if !keys.contains(&key.as_str()) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// The tables as markdown: means over categories, then each category, then what must be known to read them.
+    pub fn markdown(&self) -> String {
+        let mut out = format!("# {}\n\n", self.title);
+        out += &self.overall();
+        let categories = self.categories();
+        if categories.len() > 1 {
+            for metric in COMPARED {
+                out += &format!("\n## {} by category\n\n", metric.label());
+                out += &self.by_category(metric, &categories);
+            }
+        }
+        let notes = self.notes(&categories);
+        if !notes.is_empty() {
+            out.push('\n');
+        }
+        for note in notes {
+            out += &format!("- {note}\n");
+        }
+        out
+    }
+
+    fn overall(&self) -> String {
+        let compares = self.rows.iter().any(|row| row.published.is_some());
+        let mut columns = vec![("setting", Align::Left)];
+        columns.extend(SHOWN.map(|metric| (metric.label(), Align::Right)));
+        if compares {
+            columns.extend([("paper: I-AUROC", Align::Right), ("P-AUROC", Align::Right)]);
+        }
+        columns.push(("models", Align::Right));
+        let rows = self.rows.iter().map(|row| {
+            let mut cells = vec![row.label.clone()];
+            match &row.left_out {
+                Some(_) => cells.extend(SHOWN.map(|_| "not run".to_owned())),
+                None => cells.extend(SHOWN.map(|metric| percent(row.results.overall(metric)))),
+            }
+            if compares {
+                let published = row.published.unwrap_or_default();
+                cells.extend(published.map(|value| percent(value.and_then(|value| MeanStd::of(&[value])))));
+            }
+            cells.push(row.results.rows.len().to_string());
+            cells
+        });
+        markdown::table(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn by_category(&self, metric: Metric, categories: &[String]) -> String {
+        let mut columns = vec![("setting", Align::Left)];
+        columns.extend(categories.iter().map(|name| (name.as_str(), Align::Right)));
+        let rows = self.rows.iter().filter(|row| row.left_out.is_none()).map(|row| {
+            let mut cells = vec![row.label.clone()];
+            cells.extend(categories.iter().map(|name| percent(row.results.over_seeds(name, metric))));
+            cells
+        });
+        markdown::table(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn categories(&self) -> Vec<String> {
+        let rows = self.rows.iter().find(|row| !row.results.rows.is_empty());
+        rows.map_or_else(Vec::new, |row| row.results.categories().iter().map(|&n| n.to_owned()).collect())
+    }
+
+    fn notes(&self, categories: &[String]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.synthetic {
+            notes.push("Measured on the built-in synthetic demo set.".to_owned());
+        }
+        let seeds = self.rows.iter().map(|row| row.results.seeds().len()).max().unwrap_or(0);
+        notes.push(match (categories.len(), seeds) {
+            (1, 1) => "One category, one seed: nothing is known of how figures scatter.".to_owned(),
+            (1, seeds) => format!("Mean ± sample standard deviation over {seeds} seeds, in percent."),
+            (categories, 1) => {
+                format!("Means over {categories} categories, in percent; one seed: nothing is known of their scatter.")
+            }
+            (categories, seeds) => format!(
+                "Means over {categories} categories ± the sample standard deviation of that mean over {seeds} seeds, in \
+                 percent."
+            ),
+        });
+        if self.rows.iter().any(|row| row.published.is_some()) {
+            notes.push(
+                "The paper's figures are of MVTec AD's 15 categories, with the best epoch picked on the test set; they \
+                 compare with nothing else."
+                    .to_owned(),
+            );
+        }
+        for row in &self.rows {
+            if let Some(reason) = &row.left_out {
+                notes.push(format!("{} was not run: {reason}", row.label));
+            }
+        }
+        // What every table of results says: selection on the test set, subsets, absent metrics, images left out.
+        for note in
+            self.rows.iter().filter(|row| row.left_out.is_none()).flat_map(|row| table::notes(&row.results))
+        {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        notes
+    }
+
+    /// A panel for image and pixel AUROC each. Over one setting: its values; over two: a series a value of the second;
+    /// otherwise the points by name.
+    pub fn plot(&self) -> String {
+        let charts: Vec<Panel> = COMPARED
+            .into_iter()
+            .filter(|&metric| self.rows.iter().any(|row| row.results.overall(metric).is_some()))
+            .map(|metric| Panel { title: metric.label().to_owned(), chart: self.chart(metric).render() })
+            .collect();
+        panels(&self.title, &charts, PANEL, 2)
+    }
+
+    fn chart(&self, metric: Metric) -> DotChart {
+        let dot = |x: f64, row: &SweepRow| {
+            let stats = row.results.overall(metric)?;
+            Some(Dot { x, mean: 100.0 * stats.mean, std: stats.std.map(|std| 100.0 * std) })
+        };
+        let (positions, series, x_label) = match &self.axes[..] {
+            [axis] => {
+                let places = places(axis);
+                let dots = self.rows.iter().filter_map(|row| dot(place(axis, &places, row)?, row));
+                let series =
+                    DotSeries { name: metric.label().to_owned(), tone: Tone::Primary, dots: dots.collect() };
+                (positions(axis), vec![series], axis.key.clone())
+            }
+            [first, second] => {
+                let places = places(first);
+                let series = second.values.iter().enumerate().map(|(index, value)| {
+                    let rows = self.rows.iter().filter(|row| row.value(&second.key) == Some(value));
+                    let dots = rows.filter_map(|row| dot(place(first, &places, row)?, row)).collect();
+                    DotSeries { name: format!("{}={value}", second.key), tone: Tone::of(index), dots }
+                });
+                (positions(first), series.collect(), first.key.clone())
+            }
+            _ => {
+                let labels = self.rows.iter().map(|row| row.label.clone()).collect();
+                let dots = self.rows.iter().enumerate().filter_map(|(index, row)| dot(index as f64, row));
+                let series =
+                    DotSeries { name: metric.label().to_owned(), tone: Tone::Primary, dots: dots.collect() };
+                (Positions::Labels(labels), vec![series], "setting".to_owned())
+            }
+        };
+        DotChart {
+            description: format!("{}: {}", self.title, metric.label()),
+            x_label,
+            y_label: format!("{} in %", metric.label()),
+            positions,
+            series,
+            y_includes: Vec::new(),
+            size: PANEL,
+        }
+    }
+
+    /// What `--json` prints: a row a point.
+    pub fn summary(&self) -> Vec<SummaryRow<'_>> {
+        let summary =
+            |row: &'_ SweepRow| Metric::ALL.map(|metric| (metric.key(), row.results.overall(metric)));
+        self.rows
+            .iter()
+            .map(|row| SummaryRow {
+                label: &row.label,
+                values: row.values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+                metrics: summary(row).into_iter().collect(),
+                models: row.results.rows.len(),
+                selected_on_test: row.results.selected_on_test(),
+                left_out: row.left_out.as_deref(),
+            })
+            .collect()
+    }
+}
+
+impl SweepRow {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Where the values of an axis stand: at their numbers, or side by side.
+fn places(axis: &AxisValues) -> Vec<f64> {
+    axis.numbers.clone().unwrap_or_else(|| (0..axis.values.len()).map(|index| index as f64).collect())
+}
+
+fn place(axis: &AxisValues, places: &[f64], row: &SweepRow) -> Option<f64> {
+    let value = row.value(&axis.key)?;
+    axis.values.iter().position(|known| known == value).map(|index| places[index])
+}
+
+/// Numbers that span more than a factor of eight need a logarithmic axis to be told apart.
+fn positions(axis: &AxisValues) -> Positions {
+    let Some(numbers) = &axis.numbers else { return Positions::Labels(axis.values.clone()) };
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if least > 0.0 && greatest / least > 8.0 { Positions::LogNumbers } else { Positions::Numbers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::results::CategoryResult;
+
+    fn row(label: &str, value: (&str, &str), scores: &[(&str, u64, f64)]) -> SweepRow {
+        let results = scores.iter().map(|&(category, seed, i_auroc)| CategoryResult {
+            category: category.to_owned(),
+            seed,
+            i_auroc: Some(i_auroc),
+            p_auroc: Some(i_auroc - 0.25),
+            ..CategoryResult::default()
+        });
+        SweepRow {
+            label: label.to_owned(),
+            values: vec![(value.0.to_owned(), value.1.to_owned())],
+            results: Results { rows: results.collect() },
+            ..SweepRow::default()
+        }
+    }
+
+    fn report() -> SweepReport {
+        let mut rows = vec![
+            row(
+                "p=1",
+                ("p", "1"),
+                &[("nut", 0, 0.5), ("nut", 1, 0.75), ("cookie", 0, 1.0), ("cookie", 1, 1.0)],
+            ),
+            row(
+                "p=3",
+                ("p", "3"),
+                &[("nut", 0, 1.0), ("nut", 1, 1.0), ("cookie", 0, 1.0), ("cookie", 1, 1.0)],
+            ),
+            row("p=5", ("p", "5"), &[]),
+        ];
+        rows[0].published = Some([Some(0.996), None]);
+        rows[2].left_out = Some("its weights are not installed".to_owned());
+        let values: Vec<String> = ["1", "3", "5"].map(str::to_owned).into();
+        let axis = AxisValues { key: "p".into(), values, numbers: Some(vec![1.0, 3.0, 5.0]) };
+        SweepReport { title: "Side | of it".into(), axes: vec![axis], rows, synthetic: false }
+    }
+
+    #[test]
+    fn tables_hold_means_with_their_scatter_and_say_what_is_missing() {
+        let text = report().markdown();
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| p=")).collect();
+        // Means over categories are 0.75 and 0.875 under the two seeds: 81.25 ± 8.84.
+        let cells: Vec<&str> = rows[0].split('|').map(str::trim).collect();
+        assert_eq!(cells[1..8], ["p=1", "81.2 ± 8.8", "56.2 ± 8.8", "–", "99.6", "–", "4"]);
+        assert!(rows[1].contains("100.0 ± 0.0") && rows[2].contains("not run"), "{text}");
+        assert!(text.contains("p=5 was not run: its weights are not installed"), "{text}");
+        assert!(text.contains("with the best epoch picked on the test set"), "{text}");
+        // By category: 0.625 ± 0.177 over the seeds of nut.
+        assert!(text.contains("## I-AUROC by category") && text.contains("62.5 ± 17.7"), "{text}");
+    }
+
+    #[test]
+    fn every_model_has_a_row_in_the_csv() {
+        let folder = tempfile::tempdir().unwrap();
+        report().write(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("sweep.csv")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("point,p,category,seed,i_auroc,p_auroc,aupro,"), "{}", lines[0]);
+        assert_eq!(lines.len(), 1 + 8);
+        assert!(lines[2].starts_with("p=1,1,nut,1,0.75,0.5,,"), "{}", lines[2]);
+        assert!(folder.path().join("sweep.md").exists());
+    }
+
+    #[test]
+    fn plots_have_a_dot_a_point_and_a_panel_a_metric() {
+        let svg = report().plot();
+        assert_eq!(svg.matches("<g transform").count(), 2);
+        assert!(svg.contains("I-AUROC in %") && svg.contains("P-AUROC in %") && !svg.contains("NaN"));
+        assert_eq!(positions(&report().axes[0]), Positions::Numbers);
+        let wide = AxisValues { numbers: Some(vec![0.005, 0.1]), ..report().axes[0].clone() };
+        assert_eq!(positions(&wide), Positions::LogNumbers);
+        let named = SweepReport { axes: Vec::new(), ..report() };
+        assert!(named.plot().contains("p=5"));
+    }
+}
