@@ -60,10 +60,6 @@ def read_image(path, settings):
     return np.array(T.CenterCrop(size)(T.Resize(settings["resize"])(image)))[None]
 
 
-def nhwc(tensor):
-    return tensor.permute(0, 2, 3, 1).numpy()
-
-
 def pytorch(arguments, found):
     """Every tensor of `dump`, by its name."""
     metadata, tensors = found or ({}, {})
@@ -80,7 +76,7 @@ def pytorch(arguments, found):
     chosen, patch = [levels[level - 1] for level in features["levels"]], features["aggregation"]["patch"]
     mean = features["aggregation"]["mode"] == "mean"
     aggregated = (model.aggregate_mean if mean else model.aggregate_patchcore)(chosen, patch)
-    out = {"input": nhwc(x)} | {f"layer{l}": nhwc(y) for l, y in enumerate(levels, 1)} | {"features": nhwc(aggregated)}
+    out = {"input": model.nhwc(x)} | {f"layer{l}": model.nhwc(y) for l, y in enumerate(levels, 1)} | {"features": model.nhwc(aggregated)}
     if found:
         shape = metadata["head"]
         head = model.Head(shape["channels"], shape["hidden"], shape["adaptor"], shape["adaptor_bias"])

@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "weights"))
 from synthetic import MASK, fnv1a, philox4x32_10  # noqa: E402
 
 SEED = 20_230_427
-NOISE, SHUFFLE, SYNTHETIC = 0, 1, 3  # Stream of src/random/philox.rs
+NOISE, SHUFFLE, INITIALISATION, SYNTHETIC = 0, 1, 2, 3  # Stream of src/random/philox.rs
 
 
 def words(seed, stream, step, count):
@@ -34,11 +34,33 @@ def pixels(name, shape):
     return (words(SEED, SYNTHETIC, fnv1a(name), int(np.prod(shape))) >> np.uint64(24)).astype(np.uint8).reshape(shape)
 
 
-def normals(seed, step, count):
+def uniforms(seed, stream, step, count):
+    """Numbers in (0, 1), float64."""
+    return (words(seed, stream, step, count).astype(np.float64) + 0.5) / 4294967296.0
+
+
+def normals(seed, step, count, stream=NOISE):
     """The training noise before sigma: Box-Muller, (cos, sin) of words 0 and 1 of a block, then of words 2 and 3."""
-    u = (words(seed, NOISE, step, (count + 3) // 4 * 4).astype(np.float64) + 0.5) / 4294967296.0
+    u = uniforms(seed, stream, step, (count + 3) // 4 * 4)
     radius, angle = np.sqrt(-2.0 * np.log(u[0::2])), 2.0 * np.pi * u[1::2]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)[:count]
+
+
+def initial(seed, shapes):
+    """A head before training, float32 by name: what `Head::initial` of src/head/mod.rs documents. `shapes` has the parameters in
+    the order of a model file; parameter i draws from step i."""
+    out = {}
+    for step, (name, shape) in enumerate(shapes.items()):
+        count = int(np.prod(shape))
+        if name.endswith("weight"):  # xavier_normal_
+            drawn = normals(seed, step, count, INITIALISATION) * np.sqrt(2.0 / (shape[0] + shape[1]))
+        elif name in ("adaptor.bias", "discriminator.hidden.bias"):  # as nn.Linear
+            inputs = shapes[name.replace("bias", "weight")][1]
+            drawn = (2.0 * uniforms(seed, INITIALISATION, step, count) - 1.0) / np.sqrt(inputs)
+        else:
+            drawn = np.full(count, 1.0 if name.endswith(("gamma", "running_var")) else 0.0)
+        out[name] = drawn.astype(np.float32).reshape(shape)
+    return out
 
 
 def permutation(seed, epoch, count):
@@ -65,3 +87,13 @@ def sample(name, maps):
         f"{name}/channel_norms": np.sqrt((maps**2).sum((0, 1, 2))).astype(np.float32),
         f"{name}/position_norms": np.sqrt((maps**2).sum(3)).astype(np.float32),
     }
+
+
+def sketch(name, matrix, width=4):
+    """`[R, C]` times drawn columns of +1 and -1, `[R, width]`, in f64. Each element counts, with its sign, and the expected square
+    of the sketch of a difference is `width` times the square of its norm: relative errors keep their size. Vectors stay whole."""
+    matrix = np.asarray(matrix, np.float64)
+    if matrix.ndim < 2 or matrix.shape[0] == 1:
+        return matrix
+    draws = words(SEED, SYNTHETIC, fnv1a(f"sketch {name}"), matrix.shape[1] * width)
+    return matrix @ (1.0 - 2.0 * (draws >> np.uint64(31)).astype(np.float64)).reshape(-1, width)

@@ -36,3 +36,27 @@ pub(crate) fn pixels(name: &str, len: usize) -> Vec<u8> {
 pub(crate) fn positions(height: usize, width: usize) -> [(usize, usize); 5] {
     [(0, 0), (0, width - 1), (height - 1, width / 2), (height / 2, width / 3), (height - 1, width - 1)]
 }
+
+/// Columns of a [`sketch`].
+const SKETCH: usize = 4;
+
+/// `[R, C]` times drawn columns of ±1, `[R, 4]`: each element counts, with its sign, and the expected square of the sketch of a
+/// difference is four times the square of its norm, so that relative errors keep their size. Vectors stay whole.
+pub(crate) fn sketch<T: Scalar>(name: &str, tensor: &Tensor<T>) -> Tensor<f64> {
+    let widened = || tensor.data().iter().map(|value| value.to_f64());
+    let &[rows, columns] = tensor.shape() else { return Tensor::new(tensor.shape(), widened().collect()) };
+    if rows == 1 {
+        return Tensor::new(tensor.shape(), widened().collect());
+    }
+    let signs = stream(&format!("sketch {name}"));
+    let signs: Vec<[f64; SKETCH]> = (0..columns as u64)
+        .map(|block| signs.block(block).map(|draw| if draw >> 31 == 0 { 1.0 } else { -1.0 }))
+        .collect();
+    let mut out = vec![0.0; rows * SKETCH];
+    for (row, out) in tensor.data().chunks_exact(columns).zip(out.chunks_exact_mut(SKETCH)) {
+        for (value, signs) in row.iter().zip(&signs) {
+            out.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += sign * value.to_f64());
+        }
+    }
+    Tensor::new([rows, SKETCH], out)
+}

@@ -2,7 +2,7 @@
 
 use crate::faulty::{Fault, Faulty};
 use crate::findings::{Findings, Row};
-use crate::{aggregation, backbones, head};
+use crate::{aggregation, backbones, head, official, training};
 use simplenet::backbone::architecture::Architecture;
 use simplenet::backbone::weights::StateDict;
 use simplenet::backend::cpu::Cpu;
@@ -89,4 +89,51 @@ fn a_biased_running_variance_is_caught() {
     let findings = head::check(&backend, "CPU f32, faulty");
     caught(&findings, Row::RunningStatistics);
     assert!(!findings.exceeds(Row::HeadForward), "training uses the batch's own variance: {findings:?}");
+}
+
+/// What the trainings find in `f32` with a fault.
+fn faulty_trainings(fault: Fault) -> Findings {
+    training::check(&Faulty { inner: Cpu::<f32>::new(), fault }, "CPU f32, faulty")
+}
+
+/// What the preset `official` finds in `f64` with a fault.
+fn faulty_official(fault: Fault) -> Findings {
+    official::check(&Faulty { inner: Cpu::<f64>::new(), fault }, "CPU f64, faulty")
+}
+
+/// The same in `f32`.
+fn faulty_official_f32(fault: Fault) -> Findings {
+    official::check(&Faulty { inner: Cpu::<f32>::new(), fault }, "CPU f32, faulty")
+}
+
+#[test]
+fn decay_in_the_gradient_is_caught() {
+    caught(&faulty_trainings(Fault::CoupledDecay), Row::EpochParameters);
+    let findings = faulty_official_f32(Fault::CoupledDecay);
+    caught(&findings, Row::OfficialChange);
+    caught(&findings, Row::OfficialLosses);
+}
+
+#[test]
+fn a_missing_decay_is_caught() {
+    let findings = faulty_official(Fault::NoDecay);
+    caught(&findings, Row::OfficialChange);
+    caught(&findings, Row::OfficialIdleBiases);
+}
+
+#[test]
+fn an_adaptors_bias_that_is_not_trained_is_caught() {
+    // Behind an `mlp` it changes the scores; behind `official`'s linear adaptor it only decays.
+    caught(&faulty_trainings(Fault::FrozenAdaptorBias), Row::EpochParameters);
+    let findings = faulty_official(Fault::FrozenAdaptorBias);
+    caught(&findings, Row::OfficialIdleBiases);
+    assert!(!findings.exceeds(Row::OfficialChange), "BatchNorm subtracts the bias: {findings:?}");
+}
+
+#[test]
+fn another_order_of_the_images_is_caught() {
+    caught(&faulty_trainings(Fault::ReversedOrder), Row::EpochLosses);
+    let findings = faulty_official_f32(Fault::ReversedOrder);
+    caught(&findings, Row::OfficialLosses);
+    caught(&findings, Row::OfficialChange);
 }

@@ -15,6 +15,14 @@ pub(crate) enum Fault {
     NeighbourhoodPadding,
     /// The running variance takes the batch's biased variance.
     BiasedVariance,
+    /// AdamW's decay is added to the gradient, as Adam's is.
+    CoupledDecay,
+    /// AdamW without its decay.
+    NoDecay,
+    /// Vectors under AdamW stay where they are: the adaptor's bias.
+    FrozenAdaptorBias,
+    /// An epoch's images come in the opposite order.
+    ReversedOrder,
 }
 
 /// `inner` with a fault.
@@ -135,6 +143,28 @@ impl<B: Backend> Backend for Faulty<B> {
         Ok(result)
     }
 
+    fn begin_epoch(&self, schedule: &mut B::Schedule, epoch: &Epoch<'_>) -> Result<()> {
+        let mut order = epoch.order.to_vec();
+        if self.fault == Fault::ReversedOrder {
+            order.reverse();
+        }
+        self.inner.begin_epoch(schedule, &Epoch { order: &order, ..*epoch })
+    }
+
+    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], schedule: &B::Schedule) -> Result<()> {
+        for slot in slots.iter_mut().filter(|slot| slot.rule.decoupled) {
+            match self.fault {
+                Fault::CoupledDecay => slot.rule.decoupled = false,
+                Fault::NoDecay => slot.rule.weight_decay = 0.0,
+                Fault::FrozenAdaptorBias if slot.parameter.shape().len() == 1 => {
+                    (slot.rule.learning_rate, slot.rule.weight_decay) = (0.0, 0.0);
+                }
+                _ => {}
+            }
+        }
+        self.inner.adam(slots, schedule)
+    }
+
     // --- Everything else is the inner backend's -------------------------------------------------------------------
 
     fn synchronize(&self) -> Result<()> {
@@ -225,10 +255,6 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.schedule(images, batch)
     }
 
-    fn begin_epoch(&self, schedule: &mut B::Schedule, epoch: &Epoch<'_>) -> Result<()> {
-        self.inner.begin_epoch(schedule, epoch)
-    }
-
     fn end_step(&self, schedule: &mut B::Schedule) -> Result<()> {
         self.inner.end_step(schedule)
     }
@@ -313,10 +339,6 @@ impl<B: Backend> Backend for Faulty<B> {
         totals: &mut B::Tensor,
     ) -> Result<B::Tensor> {
         self.inner.loss(scores, loss, images, totals)
-    }
-
-    fn adam(&self, slots: &mut [AdamSlot<'_, B::Tensor>], schedule: &B::Schedule) -> Result<()> {
-        self.inner.adam(slots, schedule)
     }
 
     fn anomaly_map(

@@ -20,7 +20,15 @@ pub(crate) enum Row {
     StepLosses,
     StepParameters,
     EpochLosses,
+    EpochDecided,
     EpochParameters,
+    OfficialFeatures,
+    OfficialLosses,
+    OfficialDecided,
+    OfficialFinal,
+    OfficialChange,
+    OfficialRunningMean,
+    OfficialIdleBiases,
     Map,
     Input,
     EndToEnd,
@@ -58,7 +66,23 @@ impl Row {
             Self::StepLosses => ("20 training steps: losses", "autograd and `torch.optim`, f64"),
             Self::StepParameters => ("20 training steps: parameters", "the same"),
             Self::EpochLosses => ("a training of 3 epochs: losses", "the same loop in PyTorch"),
+            Self::EpochDecided => ("a training of 3 epochs: p⁺ and p⁻", "the same"),
             Self::EpochParameters => ("a training of 3 epochs: parameters", "the same"),
+            Self::OfficialFeatures => {
+                ("`official` from files: features, `resnet18_slim`", "torchvision, `Unfold`, f64")
+            }
+            Self::OfficialLosses => {
+                ("`official` from files: losses of 3 epochs", "the same loop in PyTorch, f64")
+            }
+            Self::OfficialDecided => ("`official` from files: p⁺ and p⁻ of 3 epochs", "the same"),
+            Self::OfficialFinal => ("`official` from files: parameters, running variance", "the same"),
+            Self::OfficialChange => {
+                ("`official` from files: the same, ‖out − ref‖ / ‖ref − start‖", "the same")
+            }
+            Self::OfficialRunningMean => ("`official` from files: running mean", "the same"),
+            Self::OfficialIdleBiases => {
+                ("`official` from files: biases before BatchNorm, ‖out − ref‖ / ‖ref − start‖", "the same")
+            }
             Self::Map => ("map and image score", "`interpolate`, `scipy.ndimage.gaussian_filter`"),
             Self::Input => ("end to end: the network's input", "Pillow, torchvision transforms"),
             Self::EndToEnd => ("end to end, wide_resnet50_2: every tensor of `dump`", "PyTorch, f64"),

@@ -13,20 +13,16 @@ import pathlib
 
 import numpy as np
 import torch
-import torchvision.transforms as T
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import model
-from draws import SEED, normals, permutation, pixels, sample, values
+from draws import pixels, sample, values
+from loop import epoch_batches, epoch_means, noise, train
+from model import nhwc, picture
+from official import official
 from synthetic import ARCHITECTURES, state_dict
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
-SIGMA = 0.015
-
-
-def nhwc(tensor):
-    return tensor.permute(0, 2, 3, 1).numpy()
 
 
 def level_samples(prefix, levels):
@@ -64,11 +60,6 @@ def aggregation(_):
 # --- The head -------------------------------------------------------------------------------------------------------------------
 
 ADAPTORS = {"linear": ("linear", False), "linear+bias": ("linear", True), "mlp": ("mlp", True), "none": ("none", False)}
-# The optimisers of the two presets: (learning rate, weight decay, decoupled) of adaptor and discriminator.
-RULES = {
-    "paper": ((1e-4, 1e-5, False), (2e-4, 1e-5, False)),
-    "official": ((1e-4, 1e-2, True), (2e-4, 1e-5, False)),
-}
 
 
 def start(case):
@@ -86,10 +77,6 @@ def start(case):
 
 def new_head(case, channels, hidden, adaptor):
     return model.Head(channels, hidden, *ADAPTORS[adaptor]).fill(start(case))
-
-
-def noise(step, rows, channels):
-    return torch.from_numpy(SIGMA * normals(SEED, step, rows * channels)).reshape(rows, channels)
 
 
 def heads(_):
@@ -143,43 +130,31 @@ def adam(_):
 # --- Training -------------------------------------------------------------------------------------------------------------------
 
 
-def train(head, rules, features, batches, loss_kind):
-    """Runs `batches`, lists of image numbers, one optimiser step each; returns every step's loss."""
-    optimisers, losses = model.optimizer(head, *RULES[rules]), []
-    head.train()
-    for step, batch in enumerate(batches):
-        rows = features[batch].reshape(-1, features.shape[-1])
-        loss, _ = head.loss(rows, noise(step, *rows.shape), loss_kind)
-        for o in optimisers:
-            o.zero_grad()
-        loss.backward()
-        for o in optimisers:
-            o.step()
-        losses.append(loss.item())
-    return losses
-
-
 def training(_):
     images, rows, channels, hidden, batch = 10, 21, 24, 40, 4
-    cases = [("paper", "linear", "truncated-l1"), ("official", "linear+bias", "truncated-l1"), ("paper", "mlp", "cross-entropy")]
+    cases = [
+        ("paper", "linear", "truncated-l1", (0.5, -0.5), 0.4),
+        ("official", "linear+bias", "truncated-l1", (0.5, -0.5), 0.4),
+        ("paper", "mlp", "cross-entropy", (0.5, -0.5), 0.4),
+        ("paper", "none", "truncated-l1", (0.8, -0.3), 0.4),
+        # Around zero: a unit that no row takes to the other side of the LeakyReLU is linear, and its bias idle.
+        ("official", "mlp", "truncated-l1", (0.2, -0.7), 0.0),
+        ("official", "linear+bias", "cross-entropy", (0.3, -0.1), 0.4),
+    ]
     out = {}
-    for rules, adaptor, loss_kind in cases:
+    for rules, adaptor, loss_kind, margins, centre in cases:
         case = f"{rules}/{adaptor}/{loss_kind}"
-        features = torch.from_numpy(values(f"{case} features", (images, rows, channels), 0.4, 0.5)).double()
+        features = torch.from_numpy(values(f"{case} features", (images, rows, channels), centre, 0.5)).double()
 
         batches = [[(batch * step + i) % images for i in range(batch)] for step in range(20)]
         head = new_head(case, channels, hidden, adaptor)
-        out[f"{case}/steps/losses"] = np.array(train(head, rules, features, batches, loss_kind))
+        out[f"{case}/steps/losses"] = train(head, rules, features, batches, loss_kind, margins)[:, 0]
         out |= {f"{case}/steps/{name}": tensor.detach().numpy() for name, tensor in head.tensors().items()}
 
         # Three epochs, each in an order of its own, the last batch of each smaller.
-        head, epochs = new_head(case, channels, hidden, adaptor), []
-        for epoch in range(3):
-            order = permutation(SEED, epoch, images)
-            epochs.append([order[i : i + batch] for i in range(0, images, batch)])
-        losses = train(head, rules, features, [b for epoch in epochs for b in epoch], loss_kind)
-        sizes = [len(b) for b in epochs[0]]
-        out[f"{case}/epochs/losses"] = np.array(losses).reshape(3, -1) @ np.array(sizes) / images
+        head, batches = new_head(case, channels, hidden, adaptor), epoch_batches(3, images, batch)
+        means = epoch_means(3, batches, train(head, rules, features, batches, loss_kind, margins))
+        out |= {f"{case}/epochs/losses": means[:, 0], f"{case}/epochs/decided": means[:, 1:]}
         out |= {f"{case}/epochs/{name}": tensor.detach().numpy() for name, tensor in head.tensors().items()}
     return {name: np.ascontiguousarray(tensor) for name, tensor in out.items()}
 
@@ -211,12 +186,6 @@ def maps(_):
 
 
 # --- End to end -----------------------------------------------------------------------------------------------------------------
-
-
-def picture(path, resize=256, crop=224):
-    """A file as the paper's code reads it, u8 `[1, crop, crop, 3]`."""
-    image = T.CenterCrop(crop)(T.Resize(resize)(Image.open(path).convert("RGB")))
-    return np.array(image)[None]
 
 
 def inference(prefix, head, features, size):
@@ -264,7 +233,7 @@ def trained(arguments):
     good = torch.cat([features(f"fabric/train/good/{i:03}.png") for i in range(4)])
     good = good.permute(0, 2, 3, 1).reshape(4, -1, 384)
     head = new_head("trained", 384, 64, "linear")
-    losses = train(head, "paper", good, [[0, 1, 2, 3]] * 300, "truncated-l1")
+    losses = train(head, "paper", good, [[0, 1, 2, 3]] * 300, "truncated-l1")[:, 0]
     print(f"trained head: loss {losses[0]:.3f} to {losses[-1]:.3f}")
     # Rounded first, so that the stored head is exactly the one that gave the scores.
     rounded = {name: t.detach().half() if name.endswith("weight") else t.detach().float() for name, t in head.tensors().items()}
@@ -338,7 +307,7 @@ def real_weights(arguments):
     return out
 
 
-PARTS = [backbones, aggregation, heads, adam, training, maps, end_to_end, trained, imported, real_weights]
+PARTS = [backbones, aggregation, heads, adam, training, official, maps, end_to_end, trained, imported, real_weights]
 
 
 def main():
@@ -354,7 +323,7 @@ def main():
         name = part.__name__
         if name not in arguments.only or (part is real_weights and arguments.data is None):
             continue
-        with torch.set_grad_enabled(part in (heads, training, trained)):
+        with torch.set_grad_enabled(part in (heads, training, official, trained)):
             tensors = part(arguments)
         path = REFERENCE / f"{name}.safetensors"
         save_file({key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}, path)

@@ -29,10 +29,10 @@ pub(crate) fn adaptor(name: &str) -> (AdaptorKind, bool) {
 }
 
 /// The loss a case names.
-pub(crate) fn loss(name: &str) -> Loss {
+pub(crate) fn loss(name: &str, margins: Margins) -> Loss {
     match name {
-        "truncated-l1" => Loss::TruncatedL1(MARGINS),
-        "cross-entropy" => Loss::CrossEntropy(MARGINS),
+        "truncated-l1" => Loss::TruncatedL1(margins),
+        "cross-entropy" => Loss::CrossEntropy(margins),
         other => panic!("no loss {other}"),
     }
 }
@@ -110,7 +110,7 @@ fn check_case<B: Backend>(
     findings.note(Row::HeadForward, &*case, error, forward);
 
     let mut totals = backend.zeros(&[LOSS_TOTALS]).unwrap();
-    let gradient = tape.loss(scores, loss(loss_name), 1, &mut totals).unwrap();
+    let gradient = tape.loss(scores, loss(loss_name, MARGINS), 1, &mut totals).unwrap();
     let total = Tensor::new([1], vec![backend.download(&totals).unwrap().data()[TOTAL_LOSS]]);
     findings.note(Row::HeadLoss, &*case, reference.error(&named("loss"), &total), forward);
 

@@ -25,6 +25,7 @@ mod faulty;
 mod findings;
 mod head;
 mod maps;
+mod official;
 mod reference;
 mod training;
 
@@ -33,9 +34,14 @@ use simplenet::backend::Backend;
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
 
+/// Whether a backend computes in `f64`.
+fn is_double<B: Backend>() -> bool {
+    size_of::<B::Scalar>() == 8
+}
+
 /// The bound for a backend that computes in `f32`, or the one for `f64`.
 fn by_type<B: Backend>(single: f64, double: f64) -> f64 {
-    if size_of::<B::Scalar>() == 8 { double } else { single }
+    if is_double::<B>() { double } else { single }
 }
 
 /// The whole suite for one backend: a module name, its name in the table, and how to open it. The device is an `Option`: a
@@ -55,7 +61,7 @@ macro_rules! suite {
         }
     };
     ($module:ident, $name:literal, $open:expr) => {
-        suite!($module, $name, $open, [backbones, aggregation, head, adam, training, maps]);
+        suite!($module, $name, $open, [backbones, aggregation, head, adam, training, official, maps]);
     };
     (@check $check:ident, $device:expr, $name:literal) => { crate::$check::check($device, $name) };
     (@check $check:ident, $device:expr, $name:literal, $bound:expr) => {

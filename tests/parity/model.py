@@ -5,6 +5,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torchvision
+import torchvision.transforms as T
+from PIL import Image
 from torchvision.models.resnet import BasicBlock
 
 MEAN, STD = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -32,6 +34,16 @@ def backbone(architecture, state):
     assert not wanted, f"the weights lack {wanted[:3]}"
     net.layer4 = net.avgpool = net.fc = None
     return net.double().eval()
+
+
+def picture(path, resize=256, crop=224):
+    """A file as the paper's code reads it, u8 `[1, crop, crop, 3]`."""
+    image = T.CenterCrop(crop)(T.Resize(resize)(Image.open(path).convert("RGB")))
+    return np.array(image)[None]
+
+
+def nhwc(tensor):
+    return tensor.permute(0, 2, 3, 1).numpy()
 
 
 def normalize(images):
@@ -111,15 +123,16 @@ class Head(nn.Module):
         d = self.discriminator
         return d["score"](F.leaky_relu(d["batch_norm"](d["hidden"](adapted)), 0.2)).squeeze(1)
 
-    def loss(self, features, noise, kind):
-        """The training forward over `[q ; q + noise]` and its loss; the scores D come with it."""
+    def loss(self, features, noise, kind, margins=(0.5, -0.5)):
+        """The training forward over `[q ; q + noise]` and its loss; the scores D come with it. `margins` are th+ and th-."""
         q = self.adapt(features)
         scores = self.discriminate(torch.cat([q, q + noise]))
         good, bad = scores.chunk(2)
         if kind == "cross-entropy":
             labels = torch.cat([torch.ones_like(good), torch.zeros_like(bad)])
             return F.binary_cross_entropy_with_logits(scores, labels), scores
-        return torch.clamp(0.5 - good, min=0).mean() + torch.clamp(0.5 + bad, min=0).mean(), scores
+        positive, negative = margins
+        return torch.clamp(positive - good, min=0).mean() + torch.clamp(bad - negative, min=0).mean(), scores
 
 
 def optimizer(head, adaptor_rule, discriminator_rule):
