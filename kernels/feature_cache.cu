@@ -1,12 +1,13 @@
 #include "common.cuh"
 
 // append_features: float features → the cache's element type, rounded to nearest even.
-// gather_rows: the rows of a step's images, in the epoch's order, cache → float: `[images·R, C]`.
+// gather_rows: the rows of a step's images, in the epoch's order, cache → float, times one factor: `[images·R, C]`.
 //
 // T is the cache's element type. The cache lies in device memory or in pinned host memory that the device sees: for
 // the kernels it is the same, and a warp's accesses are 256 or 512 neighbouring bytes, which a bus carries as well.
 //
-// One thread a packet of four elements: 4 + sizeof(T) bytes an element either way, no arithmetic but conversion.
+// One thread a packet of four elements: 4 + sizeof(T) bytes an element either way, no arithmetic but conversion and, in gather_rows, one
+// product.
 
 // A half that is not finite leaves the bits of its feature's magnitude in `overflow`, if they exceed what is there: of
 // non-negative floats the larger has the larger bits, infinity larger ones than any number, NaN larger ones still.
@@ -45,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256) append_features_f16(const floa
 
 template <class T>
 __device__ __forceinline__ void gather_rows(const T* cache, float* out, const unsigned* order, const unsigned* cursor,
-                                            unsigned batch, u64 per_image) {
+                                            unsigned batch, u64 per_image, float scale) {
     const u64 first = 4 * thread_index();
     if (first >= per_image) return;
     const unsigned image = order[u64(cursor[0]) * batch + blockIdx.y];
@@ -53,24 +54,24 @@ __device__ __forceinline__ void gather_rows(const T* cache, float* out, const un
     const Packet<T, 4> stored = load_part<4>(from, per_image - first);
     Packet<float, 4> values;
 #pragma unroll
-    for (unsigned i = 0; i < 4; ++i) values.value[i] = to_float(stored.value[i]);
+    for (unsigned i = 0; i < 4; ++i) values.value[i] = scale * to_float(stored.value[i]);
     store_part<4>(out + blockIdx.y * per_image + first, values, per_image - first);
 }
 
 // `order` has the images of the whole epoch, `batch` a step; `cursor` says which step it is. `per_image` elements of every
-// image. Blocks: ⌈per_image/1024⌉ × images of this step.
+// image, each multiplied by `scale`. Blocks: ⌈per_image/1024⌉ × images of this step.
 extern "C" __global__ void __launch_bounds__(256) gather_rows_f32(const float* __restrict__ cache,
                                                                   float* __restrict__ out,
                                                                   const unsigned* __restrict__ order,
                                                                   const unsigned* __restrict__ cursor, unsigned batch,
-                                                                  unsigned long long per_image) {
-    gather_rows(cache, out, order, cursor, batch, per_image);
+                                                                  unsigned long long per_image, float scale) {
+    gather_rows(cache, out, order, cursor, batch, per_image, scale);
 }
 
 extern "C" __global__ void __launch_bounds__(256) gather_rows_f16(const __half* __restrict__ cache,
                                                                   float* __restrict__ out,
                                                                   const unsigned* __restrict__ order,
                                                                   const unsigned* __restrict__ cursor, unsigned batch,
-                                                                  unsigned long long per_image) {
-    gather_rows(cache, out, order, cursor, batch, per_image);
+                                                                  unsigned long long per_image, float scale) {
+    gather_rows(cache, out, order, cursor, batch, per_image, scale);
 }

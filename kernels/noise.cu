@@ -1,12 +1,12 @@
 #include "common.cuh"
 
-// noise (Eq. 6): out = σ·ε, ε ~ N(0, 1), `[R, C]`.
+// noise (Eq. 6): out = σ·ε, ε ~ N(0, 1), `[R, C]`. Of a mixture, every row draws which of the deviations σ·1.1ᵏ it has.
 //
 // ε is a function of seed, step and position: Philox4x32-10 (J. Salmon et al., SC 2011) and Box–Muller, as
 // `src/random/{philox,normals}.rs` compute them, one rounding an operation: noise has the same bits on every device.
 //
 // One thread a Philox block, which makes the noise of four neighbouring elements: 4 bytes an element for about 60
-// operations, half of them integer.
+// operations, half of them integer; in a mixture about 20 integer ones and k/4 products in double more.
 
 // --- Philox4x32-10 -------------------------------------------------------------------------------------------------
 
@@ -91,24 +91,57 @@ __device__ __forceinline__ void box_muller(unsigned x, unsigned y, float& first,
     second = (radius * float_of(bits_of(swap ? c.value : s.value) ^ sin_sign)).value;
 }
 
+// --- Mixtures ------------------------------------------------------------------------------------------------------
+
+// The fourth word of the counter: `Stream::NoiseMixture` of `src/random/philox.rs`.
+constexpr unsigned NOISE_MIXTURE_STREAM = 6;
+
+// Standard deviation of a row: σ·1.1ᵏ, k products in double as `src/backend/noise.rs` has them. k is the row's draw,
+// word row mod 4 of block row / 4, reduced to [0, mixtures) by the high word of their product.
+__device__ __forceinline__ float row_sigma(double sigma, u64 row, unsigned mixtures, unsigned step, unsigned seed_low,
+                                           unsigned seed_high) {
+    if (mixtures == 1) return float(sigma);
+    const u64 block = row / 4;
+    const Words draws = philox4x32_10({{unsigned(block), unsigned(block >> 32), step, NOISE_MIXTURE_STREAM}}, seed_low,
+                                      seed_high);
+    // Words stay in registers: an array with an index that is computed would not.
+    const unsigned low = row & 1 ? draws.word[1] : draws.word[0];
+    const unsigned high = row & 1 ? draws.word[3] : draws.word[2];
+    const unsigned component = unsigned(u64(row & 2 ? high : low) * mixtures >> 32);
+    for (unsigned i = 0; i < component; ++i) sigma *= 1.1;
+    return float(sigma);
+}
+
 // --- Kernels -------------------------------------------------------------------------------------------------------
 
 // The fourth word of the counter: `Stream::Noise` of `src/random/philox.rs`.
 constexpr unsigned NOISE_STREAM = 0;
 
-// The second word of `cursor` is the step. Threads: ⌈count/4⌉.
+// The second word of `cursor` is the step. `channels` elements a row, of which each has a standard deviation of its own
+// where `mixtures` is more than one. Threads: ⌈count/4⌉.
 extern "C" __global__ void __launch_bounds__(256) noise(float* __restrict__ out, const unsigned* __restrict__ cursor,
-                                                        unsigned long long count, float sigma, unsigned seed_low,
-                                                        unsigned seed_high) {
+                                                        unsigned long long count, unsigned channels, unsigned mixtures,
+                                                        double sigma, unsigned seed_low, unsigned seed_high) {
     const u64 block = thread_index();
     const u64 first = 4 * block;
     if (first >= count) return;
+    const unsigned step = cursor[1];
     const Words draws =
-        philox4x32_10({{unsigned(block), unsigned(block >> 32), cursor[1], NOISE_STREAM}}, seed_low, seed_high);
+        philox4x32_10({{unsigned(block), unsigned(block >> 32), step, NOISE_STREAM}}, seed_low, seed_high);
     Packet<float, 4> normals;
     box_muller(draws.word[0], draws.word[1], normals.value[0], normals.value[1]);
     box_muller(draws.word[2], draws.word[3], normals.value[2], normals.value[3]);
+    u64 row = first / channels;
+    unsigned column = unsigned(first % channels);
+    float deviation = row_sigma(sigma, row, mixtures, step, seed_low, seed_high);
 #pragma unroll
-    for (float& normal : normals.value) normal = (Rounded(sigma) * normal).value;
+    for (float& normal : normals.value) {
+        if (column == channels) {
+            column = 0;
+            deviation = row_sigma(sigma, ++row, mixtures, step, seed_low, seed_high);
+        }
+        normal = (Rounded(deviation) * normal).value;
+        ++column;
+    }
     store_part<4>(out + first, normals, count - first);
 }

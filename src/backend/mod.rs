@@ -212,12 +212,15 @@ pub trait Backend: Send + Sync {
     /// a file, from which the host copies them.
     fn reads_features(&self, cache: &Self::FeatureCache) -> bool;
 
-    /// The rows of the `images` images of the schedule's present step, in its order: `[images·rows, C]`.
+    /// The rows of the `images` images of the schedule's present step, in its order, times `scale`: `[images·rows, C]`.
+    /// On every device the product is one of two `f32` numbers, the kept feature and the nearest to `scale`, rounded
+    /// once; a scale of one changes no bit.
     fn gather_rows(
         &self,
         cache: &Self::FeatureCache,
         schedule: &Self::Schedule,
         images: usize,
+        scale: f64,
     ) -> Result<Self::Tensor>;
 
     // --- The schedule ----------------------------------------------------------------------------------------
@@ -265,7 +268,8 @@ pub trait Backend: Send + Sync {
     fn add(&self, sum: &mut Self::Tensor, term: &Self::Tensor) -> Result<()>;
 
     /// ε of Eq. 6, `[R, C]`: element `row·C + channel` is σ times normal number `element mod 4` of Philox block
-    /// `element / 4`.
+    /// `element / 4`. Of a mixture of K components, row `row` has σ·1.1ᵏ in place of σ: k is the high word of K times draw
+    /// number `row` of [`Stream::NoiseMixture`](crate::random::Stream::NoiseMixture).
     fn noise(&self, shape: [usize; 2], noise: Noise<'_, Self::Schedule>) -> Result<Self::Tensor>;
 
     /// The discriminator behind its first product, in training: `D` of the hidden features of q, `hidden`, and of

@@ -27,7 +27,7 @@ pub fn detect_cached<B: Backend<Scalar = f32>, E: From<ModelError>>(
     let mut schedule = backend.schedule(order.len(), batch).map_err(device)?;
     backend.begin_epoch(&mut schedule, &Epoch { order: &order, first_step: 0, done: 0 }).map_err(device)?;
     for images in order.chunks(batch) {
-        let rows = backend.gather_rows(&features.cache, &schedule, images.len()).map_err(device)?;
+        let rows = backend.gather_rows(&features.cache, &schedule, images.len(), 1.0).map_err(device)?;
         backend.end_step(&mut schedule).map_err(device)?;
         let scores = scorer.score(backend, &rows).map_err(device)?;
         for (&image, detection) in images.iter().zip(detections(&scores)) {

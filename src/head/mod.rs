@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn loss_of(head: &mut Head<Cpu<f64>>, cpu: &Cpu<f64>, loss: Loss) -> f64 {
-        let noise = Noise { sigma: 0.5, seed: 8, schedule: &fourth_step(cpu) };
+        let noise = Noise { sigma: 0.5, mixtures: 1, seed: 8, schedule: &fourth_step(cpu) };
         let input = cpu.upload(&features(head.config.channels)).unwrap();
         let (tape, scores) = head.record(cpu, input, noise).unwrap();
         let mut totals = cpu.zeros(&[LOSS_TOTALS]).unwrap();
@@ -355,7 +355,7 @@ mod tests {
             ] {
                 let config = HeadConfig { channels: 5, adaptor, adaptor_bias, hidden: 7 };
                 let mut head = Head::initial(&cpu, config, 1).unwrap();
-                let noise = Noise { sigma: 0.5, seed: 8, schedule: &fourth_step(&cpu) };
+                let noise = Noise { sigma: 0.5, mixtures: 1, seed: 8, schedule: &fourth_step(&cpu) };
                 let input = cpu.upload(&features(config.channels)).unwrap();
                 let (tape, scores) = head.record(&cpu, input, noise).unwrap();
                 let mut totals = cpu.zeros(&[LOSS_TOTALS]).unwrap();
@@ -396,7 +396,7 @@ mod tests {
         let config =
             HeadConfig { channels: 33, adaptor: AdaptorKind::Linear, adaptor_bias: false, hidden: 65 };
         let schedule = fourth_step(&Cpu::<f64>::new());
-        let noise = || Noise { sigma: 0.015, seed: 8, schedule: &schedule };
+        let noise = || Noise { sigma: 0.015, mixtures: 1, seed: 8, schedule: &schedule };
         let double = {
             let cpu = Cpu::<f64>::new();
             let mut head = Head::initial(&cpu, config, 4).unwrap();

@@ -45,6 +45,8 @@ pub enum Stream {
     Calibration = 4,
     /// The built-in demo data set.
     Demo = 5,
+    /// How wide the noise of a row is, where it is a mixture.
+    NoiseMixture = 6,
 }
 
 /// A seeded stream of draws, addressed by `(index, step)`.
@@ -77,6 +79,12 @@ impl Philox {
         self.block(index / 4)[(index % 4) as usize]
     }
 
+    /// The draw number `index` as an integer in `0..bound`: the high word of its product with `bound` (32-bit
+    /// multiply-shift). No integer is likelier than another by more than 2⁻³².
+    pub fn below(&self, index: u64, bound: u32) -> u32 {
+        ((u64::from(self.draw(index)) * u64::from(bound)) >> 32) as u32
+    }
+
     /// The draw number `index` as a number in (0, 1), in `f64`: `(x + ½)·2⁻³²`.
     pub fn uniform(&self, index: u64) -> f64 {
         (f64::from(self.draw(index)) + 0.5) / 4_294_967_296.0
@@ -99,13 +107,12 @@ impl Philox {
         [x, y, z, w]
     }
 
-    /// A permutation of `0..len` by Fisher–Yates, position `i` (from the end) using draw number `i` (32-bit
-    /// multiply-shift; its bias, at most `len / 2³²`, is far below what an epoch could show).
+    /// A permutation of `0..len` by Fisher–Yates, position `i` (from the end) using [`Philox::below`] with number `i`
+    /// (its bias, at most `len / 2³²`, is far below what an epoch could show).
     pub fn permutation(&self, len: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..len as u32).collect();
         for i in (1..len).rev() {
-            let j = (u64::from(self.draw(i as u64)) * (i as u64 + 1)) >> 32;
-            order.swap(i, j as usize);
+            order.swap(i, self.below(i as u64, i as u32 + 1) as usize);
         }
         order
     }

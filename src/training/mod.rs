@@ -235,7 +235,7 @@ impl ModelTraining<'_> {
         let epoch = Epoch { order: &fold.held_out, first_step: 0, done: 0 };
         backend.begin_epoch(&mut schedule, &epoch)?;
         for batch in fold.held_out.chunks(self.settings.batch) {
-            let features = backend.gather_rows(cache, &schedule, batch.len())?;
+            let features = backend.gather_rows(cache, &schedule, batch.len(), 1.0)?;
             backend.end_step(&mut schedule)?;
             let scores = scorer.score(backend, &features)?;
             held_out.scores.extend(scores.image.data());

@@ -204,8 +204,8 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     fn step(&mut self, cache: &B::FeatureCache, images: usize) -> backend::Result<()> {
         let settings = &self.plan.settings;
         let (backend, schedule) = (self.backend, &mut self.schedule);
-        let noise = Noise { sigma: settings.noise_sigma, seed: self.plan.seed, schedule };
-        let features = backend.gather_rows(cache, schedule, images)?;
+        let noise = Noise { sigma: settings.noise_sigma, mixtures: 1, seed: self.plan.seed, schedule };
+        let features = backend.gather_rows(cache, schedule, images, 1.0)?;
         let (tape, scores) = self.head.record(backend, features, noise)?;
         let gradient = tape.loss(scores, settings.loss, images, &mut self.totals)?;
         let gradients = tape.backward(scores, gradient)?;

@@ -68,7 +68,7 @@ fn a_killed_sweep_repeats_nothing_that_was_finished() {
     );
     world.run(&format!("sweep {arguments} --output whole")).succeeds();
     let result =
-        |point: &str, seed: u8| world.path(&format!("grid/points/{point}/weave/seed-{seed}/result.json"));
+        |point: &str, seed: u8| world.path(format!("grid/points/{point}/weave/seed-{seed}/result.json"));
     kill_when(&world, &format!("sweep {arguments} --output grid"), || result("02-hidden=32", 0).exists());
 
     let finished: Vec<_> = [("01-hidden=16", 0), ("01-hidden=16", 1), ("02-hidden=32", 0)]
@@ -148,7 +148,7 @@ fn settings_come_from_a_file_that_show_config_writes() {
     let shown =
         world.run("train --size 64 --hidden 32 --epochs 3 --preset official --show-config").succeeds();
     assert!(shown.stdout.contains("epochs = 3  # preset: 160"), "{}", shown.stdout);
-    world.write("part.toml", &shown.stdout.replace("\"auto\"", "\"resnet18_slim\""));
+    world.write("part.toml", shown.stdout.replace("\"auto\"", "\"resnet18_slim\""));
     world.run("train --data data --config part.toml --epochs 2 --output run").succeeds();
     let spec = &world.json("run/run.json")["spec"];
     assert_eq!(spec["settings"]["preset"], "official");

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     SortedImages,
     /// `gather_rows` keeps half precision where single was asked for.
     CacheInHalf,
+    /// `gather_rows` multiplies by the factor in `f64`.
+    ScaledInDouble,
     /// `linear` forgets the bias.
     NoBias,
     /// `linear_grad_weight` averages over rows.
@@ -46,6 +48,10 @@ pub(crate) enum Fault {
     NoiseByRow,
     /// `noise` uses only the low word of the seed.
     ShortSeed,
+    /// `noise` draws one component of the mixture for all rows.
+    OneComponentForAllRows,
+    /// `noise` draws a component for every element.
+    ComponentByElement,
     /// `batch_norm_score_backward` gives the normal half's gradient for both.
     HalfTheGradient,
     /// `batch_norm_score` keeps the biased variance.
@@ -106,10 +112,13 @@ const EXPECTATIONS: [(Check, &[Fault]); 17] = {
         (crate::conv2d::check, &[RepeatedBorder, TransposedKernel, ResidualAfterRelu]),
         (crate::max_pool2d::check, &[MaximumWithZeros]),
         (crate::aggregate::check, &[CountExcludesPadding, TransposedUnfold, LevelsReversed]),
-        (crate::gather_rows::check, &[SortedImages, CacheInHalf]),
+        (crate::gather_rows::check, &[SortedImages, CacheInHalf, ScaledInDouble]),
         (crate::linear::check, &[NoBias, MeanWeightGradient, MeanBiasGradient]),
         (crate::add::check, &[SumOverwritten]),
-        (crate::noise::check, &[SameNoiseEveryStep, NoiseByRow, ShortSeed]),
+        (
+            crate::noise::check,
+            &[SameNoiseEveryStep, NoiseByRow, ShortSeed, OneComponentForAllRows, ComponentByElement],
+        ),
         (crate::batch_norm::check, &[EpsilonOutsideTheRoot]),
         (
             crate::batch_norm_score::check,

@@ -259,13 +259,22 @@ impl Backend for Faulty {
         self.cpu.reads_features(cache)
     }
 
-    fn gather_rows(&self, cache: &CpuFeatureCache, schedule: &CpuSchedule, images: usize) -> Result<T> {
+    fn gather_rows(
+        &self,
+        cache: &CpuFeatureCache,
+        schedule: &CpuSchedule,
+        images: usize,
+        scale: f64,
+    ) -> Result<T> {
+        if self.has(Fault::ScaledInDouble) {
+            return self.scaled(&self.cpu.gather_rows(cache, schedule, images, 1.0)?, scale);
+        }
         if !self.has(Fault::SortedImages) {
-            return self.cpu.gather_rows(cache, schedule, images);
+            return self.cpu.gather_rows(cache, schedule, images, scale);
         }
         let mut sorted = schedule.images(images).to_vec();
         sorted.sort_unstable();
-        self.cpu.gather_rows(cache, &self.only_step(&sorted, 0)?, images)
+        self.cpu.gather_rows(cache, &self.only_step(&sorted, 0)?, images, scale)
     }
 
     fn linear(&self, input: &T, weight: &T, bias: Option<&T>) -> Result<T> {
@@ -304,6 +313,17 @@ impl Backend for Faulty {
         }
         if self.has(Fault::ShortSeed) {
             noise.seed &= 0xFFFF_FFFF;
+        }
+        if self.has(Fault::OneComponentForAllRows) {
+            let one_row = self.cpu.download(&self.cpu.noise([1, 1], Noise { ..noise })?)?;
+            noise.mixtures = 1;
+            let unmixed = self.cpu.noise([rows, channels], noise)?;
+            let factor = one_row.data()[0] / self.cpu.download(&unmixed)?.data()[0];
+            return self.scaled(&unmixed, factor);
+        }
+        if self.has(Fault::ComponentByElement) {
+            let column = self.cpu.noise([rows * channels, 1], noise)?;
+            return Ok(self.cpu.reshape(column, &[rows, channels]));
         }
         if !self.has(Fault::NoiseByRow) {
             return self.cpu.noise([rows, channels], noise);

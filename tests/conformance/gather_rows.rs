@@ -1,4 +1,4 @@
-//! `gather_rows`: images of the feature cache, step by step in any order.
+//! `gather_rows`: images of the feature cache, step by step in any order, times one factor.
 
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::{Backend, BackendError, CachePrecision, Epoch, FeatureCacheOptions};
@@ -6,6 +6,9 @@ use simplenet::tensor::Tensor;
 
 use crate::draws::Draws;
 use crate::subject::Subject;
+
+/// Factors: none, one that is no `f32` number, a large one with the sign changed.
+const SCALES: [f64; 3] = [1.0, 0.1, -1234.567];
 
 /// IEEE half precision, nearest even: a multiple of 2^(e − 10) for |x| in [2^e, 2^(e + 1)), of 2^−24 below 2^−14.
 fn half(x: f64) -> f64 {
@@ -63,36 +66,46 @@ fn case<B: Backend>(
         // All in one step, and in steps of two of which the last may have one image.
         let out = subject.run(&case, |device| {
             let mut batches = Vec::new();
-            for batch in [images.len(), 2] {
+            for (batch, scale) in runs(images) {
                 let mut schedule = device.schedule(images.len(), batch)?;
                 device.begin_epoch(&mut schedule, &Epoch { order: images, first_step: 7, done: 0 })?;
                 for step in images.chunks(batch) {
-                    batches.push(device.gather_rows(&cache, &schedule, step.len())?);
+                    batches.push(device.gather_rows(&cache, &schedule, step.len(), scale)?);
                     device.end_step(&mut schedule)?;
                 }
             }
             Ok(batches)
         });
-        let steps = std::iter::once(images).chain(images.chunks(2));
-        assert_eq!(out.len(), steps.clone().count());
-        for (step, out) in steps.zip(&out) {
-            let case = format!("{step:?} in {case}");
-            subject.compare_exactly(&case, out, &rows_of(step, &features, options.precision));
+        let mut out = out.iter();
+        for (batch, scale) in runs(images) {
+            for step in images.chunks(batch) {
+                let out = out.next().unwrap();
+                let case = format!("{step:?} times {scale} in {case}");
+                subject.compare_exactly(&case, out, &rows_of(step, scale, &features, options.precision));
+            }
         }
+        assert_eq!(out.len(), 0, "{case}: results beyond the steps");
     }
 }
 
-/// The rows of the given images, rounded once, by a rule: nothing is left to tolerate.
-fn rows_of(images: &[u32], features: &Tensor<f64>, precision: CachePrecision) -> Tensor<f64> {
+/// Images of a step, and the factor.
+fn runs(images: &[u32]) -> impl Iterator<Item = (usize, f64)> {
+    SCALES.into_iter().flat_map(move |scale| [(images.len(), scale), (2, scale)])
+}
+
+/// The rows of the given images, kept and multiplied, each rounded once, by a rule: nothing is left to tolerate. Of two
+/// `f32` numbers `f64` holds the whole product.
+fn rows_of(images: &[u32], scale: f64, features: &Tensor<f64>, precision: CachePrecision) -> Tensor<f64> {
     let &[_, h, w, channels] = features.shape() else { panic!("[N, H, W, C]") };
     let rows = h * w;
     let mut data = Vec::new();
     for &image in images {
         let rows = &features.data()[image as usize * rows * channels..][..rows * channels];
-        data.extend(rows.iter().map(|&value| match precision {
+        let kept = rows.iter().map(|&value| match precision {
             CachePrecision::F32 => value,
             CachePrecision::F16 => half(value),
-        }));
+        });
+        data.extend(kept.map(|value| f64::from((value * f64::from(scale as f32)) as f32)));
     }
     Tensor::new([images.len() * rows, channels], data)
 }

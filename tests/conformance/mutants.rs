@@ -124,6 +124,8 @@ mutants! {
         "relu && value < 0.0f ? 0.0f : value" => "relu && !(value > 0.0f) ? 0.0f : value", TensorCores("conv2d_implicit");
     gather_rows_exchanges_the_axes_of_the_grid: "feature_cache.cu",
         "* batch + blockIdx.y]" => "* batch + blockIdx.x]", Test("gather_rows");
+    gather_rows_forgets_the_factor: "feature_cache.cu",
+        "scale * to_float(stored.value[i])" => "to_float(stored.value[i])", Test("gather_rows");
     max_pool2d_begins_one_pixel_late: "max_pool2d.cu",
         "max(2 * out_x + i % 3, 1u) - 1" => "2 * out_x + i % 3", Test("max_pool2d");
     normalize_begins_every_packet_with_red: "normalize.cu",
@@ -149,11 +151,18 @@ mutants! {
     loss_counts_what_lies_on_the_margin: "loss.cu",
         "directed > margin" => "directed >= margin", Test("loss");
     noise_counts_the_steps_of_the_epoch: "noise.cu",
-        "cursor[1], NOISE_STREAM" => "cursor[0], NOISE_STREAM", Test("noise");
+        "step = cursor[1]" => "step = cursor[0]", Test("noise");
     noise_runs_nine_rounds: "noise.cu",
         "round < 10" => "round < 9", Test("noise");
     noise_draws_from_another_stream: "noise.cu",
         "NOISE_STREAM = 0" => "NOISE_STREAM = 1", Test("noise");
+    noise_draws_mixtures_from_another_stream: "noise.cu",
+        "NOISE_MIXTURE_STREAM = 6" => "NOISE_MIXTURE_STREAM = 0", Test("noise");
+    noise_draws_mixtures_for_every_other_row: "noise.cu",
+        "const unsigned low = row & 1 ? draws.word[1] : draws.word[0];" => "const unsigned low = draws.word[0];",
+        Test("noise");
+    noise_widens_the_next_row_as_the_last: "noise.cu",
+        "sigma, ++row, mixtures" => "sigma, row, mixtures", Test("noise");
     max_pool2d_drops_what_is_no_number: "max_pool2d.cu",
         "a >= b || a != a ? a : b" => "a >= b ? a : b", Test("max_pool2d");
 

@@ -40,7 +40,7 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
             for epoch in &epochs {
                 device.begin_epoch(&mut schedule, epoch)?;
                 for images in epoch.order.chunks(batch).skip(epoch.done) {
-                    results.push(device.gather_rows(&cache, &schedule, images.len())?);
+                    results.push(device.gather_rows(&cache, &schedule, images.len(), 1.0)?);
                     results.extend(noise_and_update(device, &schedule)?);
                     device.end_step(&mut schedule)?;
                 }
@@ -72,7 +72,7 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
 
 /// Noise, `[1, 4]`, and a parameter of zero after one step with a gradient of one, without momentum, `[1]`.
 fn noise_and_update<B: Backend>(device: &B, schedule: &B::Schedule) -> Result<[B::Tensor; 2]> {
-    let noise = device.noise([1, 4], Noise { sigma: 1.0, seed: SEED, schedule })?;
+    let noise = device.noise([1, 4], Noise { sigma: 1.0, mixtures: 1, seed: SEED, schedule })?;
     let mut state = [device.zeros(&[1])?, device.zeros(&[1])?, device.zeros(&[1])?];
     let gradient = device.upload(&Tensor::full([1], B::Scalar::ONE))?;
     let [parameter, first_moment, second_moment] = &mut state;

@@ -9,15 +9,17 @@ use crate::draws::normals;
 /// 7 images of 3×5 positions, of a channel count that no packet divides.
 const SHAPE: [usize; 4] = [7, 3, 5, 13];
 const BYTES: usize = 7 * 3 * 5 * 13 * 4;
+/// What features are multiplied by: no `f32` number, and no power of two.
+const SCALE: f64 = 0.3;
 
-/// The rows of given images, in one step.
-fn gather(cuda: &Cuda, cache: &CudaFeatureCache, images: &[u32]) -> CudaTensor {
+/// The rows of given images, multiplied by `scale`, in one step.
+fn gather(cuda: &Cuda, cache: &CudaFeatureCache, images: &[u32], scale: f64) -> CudaTensor {
     let mut schedule = cuda.schedule(images.len(), images.len()).unwrap();
     cuda.begin_epoch(&mut schedule, &Epoch { order: images, first_step: 0, done: 0 }).unwrap();
-    cuda.gather_rows(cache, &schedule, images.len()).unwrap()
+    cuda.gather_rows(cache, &schedule, images.len(), scale).unwrap()
 }
 
-/// Every place holds the same features, whatever it is.
+/// Every place holds the same features, whatever it is, and gives them scaled alike.
 pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
     let folder = tempfile::tempdir().unwrap();
     let features = normals(1, &SHAPE, 0.0, 1.0);
@@ -40,7 +42,7 @@ pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
         assert_eq!(cache.place(), place);
         cuda.append_features(&mut cache, &cuda.upload(&features).unwrap()).unwrap();
         cuda.finish_features(&mut cache).unwrap();
-        let rows = gather(&cuda, &cache, &[6, 0, 2, 2]);
+        let rows = gather(&cuda, &cache, &[6, 0, 2, 2], SCALE);
         // The cache goes before the kernel that reads it may have run.
         drop(cache);
         gathered.push(cuda.download(&rows).unwrap());
@@ -49,7 +51,7 @@ pub(crate) fn check_places(open: impl Fn(CudaOptions) -> Cuda, ordinal: usize) {
     let expected: Vec<f32> = [6, 0, 2, 2]
         .iter()
         .flat_map(|image| &features.data()[image * per_image..][..per_image])
-        .copied()
+        .map(|feature| feature * SCALE as f32)
         .collect();
     for rows in gathered {
         assert_eq!(rows.data(), expected);
@@ -68,7 +70,7 @@ pub(crate) fn check_many_images(cuda: &Cuda) {
     cuda.append_features(&mut cache, &cuda.upload(&features).unwrap()).unwrap();
     cuda.finish_features(&mut cache).unwrap();
     let images: Vec<u32> = (0..150).map(|i| i * 7 % 9).collect();
-    let rows = cuda.download(&gather(cuda, &cache, &images)).unwrap();
+    let rows = cuda.download(&gather(cuda, &cache, &images, 1.0)).unwrap();
     for (row, &image) in rows.data().chunks_exact(6).zip(&images) {
         assert_eq!(row, &features.data()[image as usize * 6..][..6]);
     }

@@ -232,8 +232,8 @@ impl<'a> Replays<'a> {
     fn step(&mut self) -> [Tensor<f32>; 3] {
         let Self { cuda, cache, schedule, gradient, state, recording } = self;
         let outputs = cuda.run_recorded(recording, &mut || {
-            let rows = cuda.gather_rows(cache, schedule, 1)?;
-            let noise = Noise { sigma: 1.0, seed: 3, schedule };
+            let rows = cuda.gather_rows(cache, schedule, 1, 1.0)?;
+            let noise = Noise { sigma: 1.0, mixtures: 1, seed: 3, schedule };
             let noise = cuda.noise([7, 9], noise)?;
             let [parameter, first_moment, second_moment] = &mut *state;
             let rule = AdamRule { learning_rate: 0.1, weight_decay: 0.0, decoupled: false };

@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "weights"))
 from synthetic import MASK, fnv1a, philox4x32_10  # noqa: E402
 
 SEED = 20_230_427
-NOISE, SHUFFLE, INITIALISATION, SYNTHETIC = 0, 1, 2, 3  # Stream of src/random/philox.rs
+NOISE, SHUFFLE, INITIALISATION, SYNTHETIC, NOISE_MIXTURE = 0, 1, 2, 3, 6  # Stream of src/random/philox.rs
 
 
 def words(seed, stream, step, count):
@@ -44,6 +44,12 @@ def normals(seed, step, count, stream=NOISE):
     u = uniforms(seed, stream, step, (count + 3) // 4 * 4)
     radius, angle = np.sqrt(-2.0 * np.log(u[0::2])), 2.0 * np.pi * u[1::2]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)[:count]
+
+
+def deviations(seed, step, rows, sigma, mixtures):
+    """The standard deviation of every row's noise, sigma·1.1^k: k is the row's draw, reduced to 0..mixtures by multiplication."""
+    k = words(seed, NOISE_MIXTURE, step, rows) * np.uint64(mixtures) >> np.uint64(32)
+    return sigma * 1.1 ** k.astype(np.float64)
 
 
 def initial(seed, shapes):

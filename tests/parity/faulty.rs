@@ -268,8 +268,9 @@ impl<B: Backend> Backend for Faulty<B> {
         cache: &B::FeatureCache,
         schedule: &B::Schedule,
         images: usize,
+        scale: f64,
     ) -> Result<B::Tensor> {
-        self.inner.gather_rows(cache, schedule, images)
+        self.inner.gather_rows(cache, schedule, images, scale)
     }
 
     fn linear(&self, input: &B::Tensor, weight: &B::Tensor, bias: Option<&B::Tensor>) -> Result<B::Tensor> {

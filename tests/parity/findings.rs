@@ -10,6 +10,7 @@ pub(crate) enum Row {
     Backbone,
     Mean,
     PatchCore,
+    Noise,
     HeadForward,
     HeadLoss,
     RunningStatistics,
@@ -52,6 +53,9 @@ impl Row {
                 "aggregation `patchcore`, p 1/3/5/7, six sets of levels",
                 "`Unfold`, `interpolate`, `adaptive_avg_pool1d`",
             ),
+            Self::Noise => {
+                ("noise of a training step, mixtures of 1/3/8 components", "the same draws in NumPy, f64")
+            }
             Self::HeadForward => ("head: scores of a training forward", "`nn.Linear`, `nn.BatchNorm1d`, f64"),
             Self::HeadLoss => {
                 ("head: truncated L1 and cross-entropy", "`clamp`, `binary_cross_entropy_with_logits`")

@@ -16,8 +16,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import model
-from draws import pixels, sample, values
-from loop import epoch_batches, epoch_means, noise, train
+from draws import SEED, deviations, normals, pixels, sample, values
+from loop import SIGMA, epoch_batches, epoch_means, noise, train
 from model import nhwc, picture
 from official import official
 from synthetic import ARCHITECTURES, state_dict
@@ -77,6 +77,15 @@ def start(case):
 
 def new_head(case, channels, hidden, adaptor):
     return model.Head(channels, hidden, *ADAPTORS[adaptor]).fill(start(case))
+
+
+def mixtures(_):
+    """The noise of one training step: of one component, and of several that every row draws from."""
+    rows, channels, step, out = 50, 7, 3, {}
+    for components in (1, 3, 8):
+        sigma = deviations(SEED, step, rows, SIGMA, components)
+        out[f"{components}"] = sigma[:, None] * normals(SEED, step, rows * channels).reshape(rows, channels)
+    return out
 
 
 def heads(_):
@@ -307,7 +316,9 @@ def real_weights(arguments):
     return out
 
 
-PARTS = [backbones, aggregation, heads, adam, training, official, maps, end_to_end, trained, imported, real_weights]
+PARTS = [
+    backbones, aggregation, mixtures, heads, adam, training, official, maps, end_to_end, trained, imported, real_weights,
+]
 
 
 def main():

@@ -104,7 +104,7 @@ fn check_case<B: Backend>(
 
     let mut schedule = backend.schedule(1, 1).unwrap();
     backend.begin_epoch(&mut schedule, &Epoch { order: &[0], first_step: 3, done: 0 }).unwrap();
-    let noise = Noise { sigma: SIGMA, seed: SEED, schedule: &schedule };
+    let noise = Noise { sigma: SIGMA, mixtures: 1, seed: SEED, schedule: &schedule };
     let (tape, scores) = head.record(backend, features(), noise).unwrap();
     let error = reference.error(&named("train_scores"), &backend.download(tape.value(scores)).unwrap());
     findings.note(Row::HeadForward, &*case, error, forward);

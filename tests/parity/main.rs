@@ -25,6 +25,7 @@ mod faulty;
 mod findings;
 mod head;
 mod maps;
+mod noise;
 mod official;
 mod reference;
 mod training;
@@ -61,7 +62,7 @@ macro_rules! suite {
         }
     };
     ($module:ident, $name:literal, $open:expr) => {
-        suite!($module, $name, $open, [backbones, aggregation, head, adam, training, official, maps]);
+        suite!($module, $name, $open, [backbones, aggregation, noise, head, adam, training, official, maps]);
     };
     (@check $check:ident, $device:expr, $name:literal) => { crate::$check::check($device, $name) };
     (@check $check:ident, $device:expr, $name:literal, $bound:expr) => {
@@ -77,5 +78,5 @@ suite!(gpu_f32, "CUDA f32", real(F32));
 
 // The other arithmetics round the operands of products to eleven bits; under f16 the backbone's tensors are halves, too.
 // What has no products is as exact as ever.
-suite!(gpu_tf32, "CUDA tf32", real(Tf32), [backbones(2e-3), aggregation, adam, maps]);
-suite!(gpu_f16, "CUDA f16", real(F16), [backbones(5e-3), aggregation, adam, maps]);
+suite!(gpu_tf32, "CUDA tf32", real(Tf32), [backbones(2e-3), aggregation, noise, adam, maps]);
+suite!(gpu_f16, "CUDA f16", real(F16), [backbones(5e-3), aggregation, noise, adam, maps]);

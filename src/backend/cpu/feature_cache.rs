@@ -134,44 +134,32 @@ impl CpuFeatureCache {
         }
     }
 
-    /// Copies the rows of the given images, in the given order.
-    pub(in crate::backend) fn gather_rows<T: Scalar>(&self, images: &[u32], out: &mut [T]) {
-        let per_image = self.rows * self.channels;
-        let bytes = self.bytes();
-        let pairs = || out_chunks(images, per_image);
-        // A piece of an image each, so that small batches keep every thread busy too.
-        let piece = per_image.div_ceil(8).max(1);
+    /// Copies the rows of the given images, in the given order, multiplied by `scale`: an `f32` product in every type.
+    pub(in crate::backend) fn gather_rows<T: Scalar>(&self, images: &[u32], scale: f64, out: &mut [T]) {
+        let (bytes, scale) = (self.bytes(), scale as f32);
         match self.precision {
-            CachePrecision::F32 => {
-                let values: &[f32] = bytemuck::cast_slice(bytes);
-                out.par_chunks_mut(per_image).zip(pairs()).for_each(|(out, range)| {
-                    out.par_chunks_mut(piece).zip(values[range].par_chunks(piece)).for_each(
-                        |(out, values)| {
-                            out.iter_mut().zip(values).for_each(|(out, &value)| *out = T::from_f32(value));
-                        },
-                    );
-                });
-            }
-            CachePrecision::F16 => {
-                let values: &[f16] = bytemuck::cast_slice(bytes);
-                out.par_chunks_mut(per_image).zip(pairs()).for_each(|(out, range)| {
-                    out.par_chunks_mut(piece).zip(values[range].par_chunks(piece)).for_each(
-                        |(out, values)| {
-                            out.iter_mut()
-                                .zip(values)
-                                .for_each(|(out, value)| *out = T::from_f32(value.to_f32()));
-                        },
-                    );
-                });
-            }
+            CachePrecision::F32 => self.gather::<f32, T>(bytemuck::cast_slice(bytes), images, scale, out),
+            CachePrecision::F16 => self.gather::<f16, T>(bytemuck::cast_slice(bytes), images, scale, out),
         }
     }
-}
 
-/// The range of values of every wanted image.
-fn out_chunks(
-    images: &[u32],
-    per_image: usize,
-) -> impl IndexedParallelIterator<Item = std::ops::Range<usize>> + '_ {
-    images.par_iter().map(move |&image| image as usize * per_image..(image as usize + 1) * per_image)
+    fn gather<S: Copy + Into<f32> + Sync, T: Scalar>(
+        &self,
+        values: &[S],
+        images: &[u32],
+        scale: f32,
+        out: &mut [T],
+    ) {
+        let per_image = self.rows * self.channels;
+        // A piece of an image each, so that small batches keep every thread busy too.
+        let piece = per_image.div_ceil(8).max(1);
+        out.par_chunks_mut(per_image).zip(images).for_each(|(out, &image)| {
+            let values = &values[image as usize * per_image..][..per_image];
+            out.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(out, values)| {
+                for (out, &value) in out.iter_mut().zip(values) {
+                    *out = T::from_f32(value.into() * scale);
+                }
+            });
+        });
+    }
 }

@@ -244,10 +244,11 @@ impl<T: Scalar> Backend for Cpu<T> {
         cache: &CpuFeatureCache,
         schedule: &CpuSchedule,
         images: usize,
+        scale: f64,
     ) -> Result<CpuTensor<T>> {
         let (rows, channels) = cache.image_shape();
         let mut out = self.pool.tensor(&[images * rows, channels]);
-        cache.gather_rows(schedule.images(images), out.data_mut());
+        cache.gather_rows(schedule.images(images), scale, out.data_mut());
         Ok(out)
     }
 
@@ -303,7 +304,7 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn noise(&self, shape: [usize; 2], noise: Noise<'_, CpuSchedule>) -> Result<CpuTensor<T>> {
         let mut out = self.pool.tensor(&shape);
-        noise::noise(noise, out.data_mut());
+        noise::noise(&noise, shape[1], out.data_mut());
         Ok(out)
     }
 

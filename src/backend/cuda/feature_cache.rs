@@ -121,18 +121,19 @@ impl CudaFeatureCache {
         }
     }
 
-    /// Copies the rows of the `images` images of the schedule's present step.
+    /// Copies the rows of the `images` images of the schedule's present step, multiplied by `scale`.
     pub(super) fn gather_rows(
         &self,
         context: &Context,
         schedule: &CudaSchedule,
         images: usize,
+        scale: f64,
     ) -> Result<CudaTensor> {
         let per_image = self.rows * self.channels;
         let shape = [images * self.rows, self.channels];
         if let Storage::File(file) = &self.storage {
             let mut values = Tensor::full(shape, 0.0f32);
-            file.gather_rows(schedule.enqueued_images(images), values.data_mut());
+            file.gather_rows(schedule.enqueued_images(images), scale, values.data_mut());
             let out = context.tensor(&shape, ElementType::F32)?;
             context.staging().upload(bytemuck::must_cast_slice(values.data()), out.buffer())?;
             return Ok(out);
@@ -141,9 +142,10 @@ impl CudaFeatureCache {
         assert!((schedule.largest_image() as usize) < appended, "images that were appended");
         assert!(images <= schedule.batch(), "no more images than a step has");
         let mut out = context.tensor(&shape, ElementType::F32)?;
+        let (rows, scale) = (out.write(), scale as f32);
         match self.precision {
-            CachePrecision::F32 => gather::<f32>(context, self.all(), out.write(), schedule, per_image)?,
-            CachePrecision::F16 => gather::<f16>(context, self.all(), out.write(), schedule, per_image)?,
+            CachePrecision::F32 => gather::<f32>(context, self.all(), rows, schedule, per_image, scale)?,
+            CachePrecision::F16 => gather::<f16>(context, self.all(), rows, schedule, per_image, scale)?,
         }
         Ok(out)
     }
@@ -183,12 +185,13 @@ fn gather<T: Element>(
     out: Out<'_, f32>,
     schedule: &CudaSchedule,
     per_image: usize,
+    scale: f32,
 ) -> std::result::Result<(), CudaError> {
     let images = (out.len() / per_image) as u64;
     let (order, cursor) = (schedule.order(), schedule.cursor());
     let (batch, per_image) = (schedule.batch() as u32, per_image as u64);
     let blocks = per_image.div_ceil(VALUES_PER_THREAD * u64::from(THREADS));
-    kernels::GatherRows { cache, out, order, cursor, batch, per_image }
+    kernels::GatherRows { cache, out, order, cursor, batch, per_image, scale }
         .launch(context, Grid::plane(blocks, images, THREADS))
 }
 

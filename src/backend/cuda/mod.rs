@@ -294,8 +294,9 @@ impl Backend for Cuda {
         cache: &CudaFeatureCache,
         schedule: &CudaSchedule,
         images: usize,
+        scale: f64,
     ) -> Result<CudaTensor> {
-        cache.gather_rows(&self.context, schedule, images)
+        cache.gather_rows(&self.context, schedule, images, scale)
     }
 
     fn linear(

@@ -6,19 +6,23 @@ use super::memory::{CudaTensor, ElementType};
 use super::schedule::CudaSchedule;
 use crate::backend::{Noise, Result};
 
-/// `σ·ε`, of that shape.
+/// `σ·ε`, of that shape, σ as the noise's mixture has it.
 pub(super) fn noise(
     context: &Context,
     shape: [usize; 2],
     noise: Noise<'_, CudaSchedule>,
 ) -> Result<CudaTensor> {
+    assert!(noise.mixtures > 0, "noise has a component");
+    let channels = u32::try_from(shape[1]).expect("fewer than 2³² channels");
     let mut out = context.tensor(&shape, ElementType::F32)?;
     let count = out.len() as u64;
     kernels::Noise {
         out: out.write(),
         cursor: noise.schedule.cursor(),
         count,
-        sigma: noise.sigma as f32,
+        channels,
+        mixtures: noise.mixtures,
+        sigma: noise.sigma,
         seed_low: noise.seed as u32,
         seed_high: (noise.seed >> 32) as u32,
     }

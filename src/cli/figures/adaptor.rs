@@ -128,7 +128,7 @@ fn spread<B: Backend<Scalar = f32>>(
     let mut schedule = backend.schedule(order.len(), batch)?;
     backend.begin_epoch(&mut schedule, &Epoch { order: &order, first_step: 0, done: 0 })?;
     for images in order.chunks(batch) {
-        let rows = backend.gather_rows(&features.cache, &schedule, images.len())?;
+        let rows = backend.gather_rows(&features.cache, &schedule, images.len(), 1.0)?;
         backend.end_step(&mut schedule)?;
         before.add(backend.download(&rows)?.data());
         let adapted = head.adapt(backend, &rows)?.context("the adaptor was checked to be there")?;
