@@ -41,6 +41,7 @@ pub fn untrained<B: Backend<Scalar = f32>>(
         ignore_exif: false,
         calibration: None,
         thresholds: Thresholds::default(),
+        chosen_epoch: None,
     };
     let model = Model { metadata, head: tensors, backbone: None };
     let detector = Detector::with_extractor(backend, &model, extractor)?;

@@ -6,6 +6,7 @@ use super::predict::PredictArgs;
 use crate::data::{LoadedImage, Sample};
 use crate::detector::{Detection, Inspected, ModelMetadata, Verdict, region, verdict};
 use crate::report::geometry::ScoreMap;
+use crate::report::jsonl::is_false;
 use crate::report::maps::write_map;
 use crate::report::overlay::{self, Overlay};
 use anyhow::{Context, bail};
@@ -33,6 +34,8 @@ struct Line<'a> {
     overlay: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    selected_on_test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -136,6 +139,7 @@ impl Answers<'_> {
                     inspected: None,
                     overlay: None,
                     map: None,
+                    selected_on_test: self.model.selected_on_test(),
                     error: Some(error.to_string()),
                 })?;
                 Ok(Answer { line, defect: false, inspected: None })
@@ -199,6 +203,7 @@ impl Answers<'_> {
             inspected: Some(geometry.inspected_fraction()),
             overlay: picture.as_deref(),
             map: map.as_deref(),
+            selected_on_test: self.model.selected_on_test(),
             error: None,
         })?;
         let defect = verdict == Some(Verdict::Defect);

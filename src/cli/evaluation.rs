@@ -152,7 +152,7 @@ impl Evaluation<'_> {
             has_mask: mask.is_some(),
             overlay: None,
             map: None,
-            selected_on_test: false,
+            selected_on_test: self.model.selected_on_test(),
         };
         if self.spec.maps {
             let maps = self.folder.root().join("maps");
@@ -238,7 +238,8 @@ pub(super) fn image_result(model: &ModelMetadata, scores: &[ImageScore]) -> anyh
         map_threshold: thresholds.map,
         false_rejects: count(ImageKind::Good, Verdict::Defect),
         missed: count(ImageKind::Defective, Verdict::Ok),
-        epochs: model.settings.training.epochs,
+        epochs: model.epoch(),
+        selected_on_test: model.selected_on_test(),
         ..CategoryResult::default()
     })
 }

@@ -82,6 +82,7 @@ pub(super) fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<Outcom
             ignore_exif: true,
             calibration: None,
             thresholds: Thresholds::default(),
+            chosen_epoch: None,
         },
         head: tensors,
         backbone: args.bundle.then(|| backbone.used_tensors()),

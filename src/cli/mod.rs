@@ -13,6 +13,7 @@ mod demo;
 mod device;
 mod doctor;
 mod dump;
+mod epoch_choice;
 mod evaluation;
 mod figures;
 mod import;

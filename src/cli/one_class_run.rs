@@ -7,7 +7,7 @@ use super::model_folder::{
     set_finished, set_trained,
 };
 use super::one_class_test::OneClassTest;
-use super::training_run::Run;
+use super::training_run::{Images, Run};
 use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::data::{Category, OneClassSet};
@@ -82,8 +82,8 @@ impl Run<'_> {
                     features = Some(self.features(backend, extractor, category)?);
                 }
                 let Some(features) = &features else { unreachable!("just computed") };
-                let (_, summary) =
-                    self.trained_model(backend, extractor, category, seed, features, &folder)?;
+                let images = Images { category, train: features, test: None };
+                let (_, summary) = self.trained_model(backend, extractor, images, seed, &folder)?;
                 set_trained(&folder, &summary)?;
                 Stage::Trained(summary)
             };

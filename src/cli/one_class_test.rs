@@ -121,7 +121,7 @@ impl OneClassTest<'_> {
                 has_mask: false,
                 overlay: None,
                 map: None,
-                selected_on_test: false,
+                selected_on_test: model.selected_on_test(),
             }
         };
         let scores: Vec<ImageScore> = scored.images.iter().zip(&scored.scores[place]).map(line).collect();

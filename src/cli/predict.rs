@@ -95,6 +95,9 @@ fn run_on<B: Backend<Scalar = f32>>(
     if model.metadata.synthetic_data {
         console.say("This model was trained on the synthetic demo set: it knows nothing about real parts.");
     }
+    if let Some(chosen) = model.metadata.chosen_epoch.filter(|chosen| chosen.selected_on_test) {
+        console.warn(format_args!("this model is of {}", chosen.in_words()));
+    }
     let (asked, most) = (usize::from(args.batch), detector.most_images(backend));
     let batch = asked.min(most);
     if asked > most && asked > DEFAULT_BATCH.into() {

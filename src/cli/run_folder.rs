@@ -7,7 +7,8 @@ use crate::backend::{CachePrecision, FeatureCacheOptions};
 use crate::data::{Category, OneClassSet, PlainFolders, demo, discover, from_folders};
 use crate::detector::BackboneIdentity;
 use crate::files::write_whole;
-use crate::settings::Settings;
+use crate::report::jsonl::is_false;
+use crate::settings::{Selection, Settings};
 use crate::training::CalibrationPlan;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -216,6 +217,9 @@ pub(super) struct RunRecord {
     pub backbone_description: String,
     /// Whether the data is the program's own synthetic set.
     pub synthetic_data: bool,
+    /// Whether the epoch is picked on the test set, which inflates all results; written only where it is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub selected_on_test: bool,
 }
 
 impl RunRecord {
@@ -228,6 +232,7 @@ impl RunRecord {
             started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
             device,
             synthetic_data: spec.data.is_synthetic(),
+            selected_on_test: spec.settings.training.select == Selection::Test,
             spec,
             backbone: backbone.identity.clone(),
             backbone_description: backbone.description.clone(),

@@ -92,7 +92,7 @@ fn collect(folder: &RunFolder, record: &RunRecord, results: &Results) -> anyhow:
         preset: serde_json::to_value(spec.settings.preset)?.as_str().unwrap_or_default().to_owned(),
         finished: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M").to_string(),
         synthetic: record.synthetic_data,
-        selected_on_test: false,
+        selected_on_test: record.selected_on_test,
         results: results.clone(),
         // Where there is nothing to compare, the command says why.
         comparison: spec

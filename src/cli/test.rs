@@ -13,7 +13,7 @@ use super::{Outcome, comparison};
 use crate::backend::Backend;
 use crate::data::{Category, OneClassSet};
 use crate::detector::{Detector, Heads, Model, ModelMetadata};
-use crate::report::jsonl::write_lines;
+use crate::report::jsonl::{is_false, write_lines};
 use crate::report::metric::Metric;
 use crate::report::results::Results;
 use crate::report::table::{self, Style};
@@ -60,6 +60,8 @@ struct TestRecord<'a> {
     data: &'a DataSource,
     models: Vec<String>,
     synthetic_data: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    selected_on_test: bool,
 }
 
 /// Runs the verb.
@@ -111,6 +113,7 @@ fn run_on<B: Backend<Scalar = f32>>(
         data: &source,
         models: args.model.iter().map(|path| path.display().to_string()).collect(),
         synthetic_data: source.is_synthetic(),
+        selected_on_test: models.iter().any(|model| model.metadata.selected_on_test()),
     };
     folder.write_json("run.json", &record)?;
     if source.is_synthetic() {
@@ -172,6 +175,9 @@ impl Test<'_> {
                 first.take().map_or_else(|| load_detector(backend, path, args.weights.as_deref()), Ok);
             let (model, detector): (Model, Detector<_>) = loaded?;
             let category = find_category(categories, &model)?;
+            if let Some(chosen) = model.metadata.chosen_epoch.filter(|chosen| chosen.selected_on_test) {
+                console.warn(format_args!("{}: this model is of {}", path.display(), chosen.in_words()));
+            }
             if category.name != model.metadata.category {
                 console.warn(format_args!(
                     "the model was trained for `{}` and is tested on `{}`, the only category there is",

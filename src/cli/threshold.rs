@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::console::{Console, print, print_json};
 use crate::detector::{Model, Thresholds};
-use crate::training::{Calibration, THRESHOLD_QUANTILE};
+use crate::training::{Calibration, ChosenEpoch, THRESHOLD_QUANTILE};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
@@ -39,6 +39,8 @@ pub(super) struct ThresholdArgs {
 #[derive(Serialize)]
 struct Shown<'a> {
     thresholds: Thresholds,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_epoch: Option<ChosenEpoch>,
     calibration: Option<&'a Calibration>,
 }
 
@@ -90,7 +92,8 @@ pub(super) fn run(args: &ThresholdArgs, console: &Console) -> anyhow::Result<Out
     }
     if args.json {
         let calibration = model.metadata.calibration.as_ref();
-        print_json(&Shown { thresholds, calibration })?;
+        let chosen_epoch = model.metadata.chosen_epoch;
+        print_json(&Shown { thresholds, chosen_epoch, calibration })?;
     } else {
         print(&in_words(&model, &thresholds)?)?;
     }
@@ -106,6 +109,9 @@ fn in_words(model: &Model, thresholds: &Thresholds) -> Result<String, std::fmt::
     };
     writeln!(text, "image score > {}", words(thresholds.image, thresholds.image_set_by_hand))?;
     writeln!(text, "map value   > {}", words(thresholds.map, thresholds.map_set_by_hand))?;
+    if let Some(chosen) = model.metadata.chosen_epoch {
+        writeln!(text, "the model is of {}", chosen.in_words())?;
+    }
     let Some(calibration) = &model.metadata.calibration else { return Ok(text) };
     let scores = &calibration.held_out.scores;
     let above = thresholds.image.map_or(0, |threshold| scores.iter().filter(|&&s| s > threshold).count());

@@ -5,6 +5,7 @@ use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, parse_bytes};
 use super::backbone::{ResolvedBackbone, resolve_backbone};
 use super::console::{Console, print};
 use super::device::{self, Device};
+use super::epoch_choice;
 use super::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec, absolute};
 use super::settings_args::{Configured, SettingsArgs};
 use super::training_run::Run;
@@ -183,6 +184,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<(RunFolder, RunRec
     let data = DataSource::from_args(&args.data)?;
     // Before anything is written: a run folder of a run that cannot start would only be in the way.
     data.categories()?;
+    epoch_choice::check(&settings, args.calibration_folds, &data)?;
     let backbone = resolve_backbone(name, weights, settings.features.levels.deepest())?;
     let folder = RunFolder::create(args.output.as_deref())?;
     let spec = RunSpec {

@@ -2,6 +2,7 @@
 
 use super::backbone::ResolvedBackbone;
 use super::console::Console;
+use super::epoch_choice::{self, EpochTest};
 use super::evaluation::Evaluation;
 use super::model_folder::{MODEL_FILE, TrainingSummary, read_result, remove_earlier_marks, set_finished};
 use super::run_folder::{RunFolder, RunRecord};
@@ -13,9 +14,11 @@ use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
 use crate::report::jsonl::write_lines;
 use crate::report::results::{CategoryResult, Results};
 use crate::report::training_log::EpochRecord;
+use crate::settings::Selection;
+use crate::tensor_file::NamedTensors;
 use crate::training::{
-    Calibration, CalibrationPlan, Event, Features, ModelTraining, TrainedHead, checkpoint_path,
-    extract_features,
+    Calibration, CalibrationPlan, ChosenEpoch, EpochSummary, Event, Features, ModelTraining, TestScorer,
+    TrainedHead, TrainingError, checkpoint_path, extract_features,
 };
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -43,6 +46,25 @@ pub(super) struct Extracted<B: Backend> {
     seconds: f64,
 }
 
+/// The images of a category, as features.
+pub(super) struct Images<'a, B: Backend> {
+    /// The category.
+    pub category: &'a Category,
+    /// Those to learn from.
+    pub train: &'a Extracted<B>,
+    /// Those to test on, where they choose the epoch.
+    pub test: Option<&'a Features<B>>,
+}
+
+// Not derived: a backend need not be `Copy` for references to its features to be.
+impl<B: Backend> Clone for Images<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Images<'_, B> {}
+
 impl Run<'_> {
     /// Trains what is not finished yet, category by category, and reports.
     pub(super) fn execute<B: Backend<Scalar = f32>>(&self, backend: &B) -> anyhow::Result<Outcome> {
@@ -52,6 +74,7 @@ impl Run<'_> {
         console.say(format_args!("backbone  {}", self.backbone.description));
         console.say(format_args!("device    {}", backend.description()));
         console.say(format_args!("output    {}", self.folder.root().display()));
+        epoch_choice::warn(spec, console);
         if self.record.synthetic_data {
             console.say("These images are synthetic; give your own with --data or --train-good.");
         }
@@ -106,7 +129,7 @@ impl Run<'_> {
         results: &mut Results,
     ) -> anyhow::Result<FeatureExtractor<B>> {
         let seeds = &self.record.spec.seeds;
-        let mut features = None;
+        let (mut features, mut test) = (None, None);
         for &seed in seeds {
             let model_folder = self.folder.model_folder(&category.name, seed, seeds);
             self.folder.tidy(&model_folder);
@@ -119,14 +142,22 @@ impl Run<'_> {
             }
             if features.is_none() {
                 features = Some(self.features(backend, &extractor, category)?);
+                if self.selects_on_test() {
+                    test = Some(self.test_features(backend, &extractor, category)?);
+                }
             }
             let Some(features) = &features else { unreachable!("just computed") };
-            let (result, returned) =
-                self.model(backend, extractor, category, seed, features, &model_folder)?;
+            let images = Images { category, train: features, test: test.as_ref() };
+            let (result, returned) = self.model(backend, extractor, images, seed, &model_folder)?;
             extractor = returned;
             results.rows.push(result);
         }
         Ok(extractor)
+    }
+
+    /// Whether the test set chooses the epoch.
+    pub(super) fn selects_on_test(&self) -> bool {
+        self.record.spec.settings.training.select == Selection::Test
     }
 
     /// Computes the features of a category's training images.
@@ -201,13 +232,12 @@ impl Run<'_> {
         &self,
         backend: &B,
         extractor: FeatureExtractor<B>,
-        category: &Category,
+        images: Images<'_, B>,
         seed: u64,
-        features: &Extracted<B>,
         model_folder: &Path,
     ) -> anyhow::Result<(CategoryResult, FeatureExtractor<B>)> {
-        let (model, summary) =
-            self.trained_model(backend, &extractor, category, seed, features, model_folder)?;
+        let category = images.category;
+        let (model, summary) = self.trained_model(backend, &extractor, images, seed, model_folder)?;
         let spec = &self.record.spec;
         let first_seed = spec.seeds[0] == seed;
         let evaluation = Evaluation {
@@ -233,22 +263,29 @@ impl Run<'_> {
         &self,
         backend: &B,
         extractor: &FeatureExtractor<B>,
-        category: &Category,
+        images: Images<'_, B>,
         seed: u64,
-        extracted: &Extracted<B>,
         model_folder: &Path,
     ) -> anyhow::Result<(Model, TrainingSummary)> {
-        let features = &extracted.features;
+        let Images { category, train: extracted, .. } = images;
         let started = std::time::Instant::now();
-        let trained = self.train(backend, extractor, category, seed, features, model_folder)?;
+        let trained = self.train(backend, extractor, images, seed, model_folder)?;
+        let shipped = trained.history.last().map_or(&[][..], Vec::as_slice);
+        let of_model = match trained.chosen_epoch {
+            Some(ChosenEpoch { epoch, .. }) => shipped.iter().find(|summary| summary.epoch == epoch),
+            None => shipped.last(),
+        };
         let summary = TrainingSummary {
-            skipped: features.skipped.len(),
-            final_loss: trained.history.last().and_then(|epochs| epochs.last()).map(|epoch| epoch.loss),
+            skipped: extracted.features.skipped.len(),
+            final_loss: of_model.map(|epoch| epoch.loss),
             extract_seconds: extracted.seconds,
             train_seconds: started.elapsed().as_secs_f64(),
         };
-        let model = self.assemble(category, seed, features.images.len(), extractor.channels(), &trained);
+        let model = self.assemble(images, seed, extractor.channels(), &trained);
         model.save(&model_folder.join(MODEL_FILE))?;
+        if let Some(chosen) = trained.chosen_epoch {
+            self.console.say(format_args!("{}: the model is of {}", category.name, chosen.in_words()));
+        }
         self.announce_thresholds(category, model.metadata.calibration.as_ref());
         Ok((model, summary))
     }
@@ -257,12 +294,20 @@ impl Run<'_> {
         &self,
         backend: &B,
         extractor: &FeatureExtractor<B>,
-        category: &Category,
+        images: Images<'_, B>,
         seed: u64,
-        features: &Features<B>,
         model_folder: &Path,
     ) -> anyhow::Result<TrainedHead> {
         let spec = &self.record.spec;
+        let (category, features) = (images.category, &images.train.features);
+        let mut test = match images.test {
+            Some(test) => {
+                let untrained = TrainedHead::default();
+                let model = self.assemble(images, seed, extractor.channels(), &untrained);
+                Some(EpochTest::new(category, test, &self.record, model, self.console)?)
+            }
+            None => None,
+        };
         let settings = &spec.settings;
         let side = settings.features.preprocess.crop as usize;
         let training = ModelTraining {
@@ -274,7 +319,7 @@ impl Run<'_> {
             images: features.images.len(),
             seed,
             calibration: spec.calibration,
-            fingerprint: self.fingerprint(category, seed, features)?,
+            fingerprint: self.fingerprint(category, seed, features, test.as_ref().map(EpochTest::digest))?,
             checkpoint: &checkpoint_path(model_folder),
         };
         if spec.calibration != CalibrationPlan::None && features.images.len() < 2 {
@@ -292,7 +337,13 @@ impl Run<'_> {
             format!("{}{seed}: {what}", category.name)
         };
         let mut message = String::new();
-        let trained = training.run(backend, &features.cache, &mut |event: &Event<'_>| {
+        let mut score = test.as_mut().map(|test| {
+            |head: &NamedTensors| {
+                test.score(backend, head).map_err(|error| TrainingError::Test(error.into_boxed_dyn_error()))
+            }
+        });
+        let score = score.as_mut().map(|score| score as &mut TestScorer<'_>);
+        let trained = training.run(backend, &features.cache, score, &mut |event: &Event<'_>| {
             let (head, task) = current.take().filter(|(head, _)| *head == event.head).unwrap_or_else(|| {
                 (event.head, self.console.task(&name(event.head, event.heads), u64::from(event.steps)))
             });
@@ -302,7 +353,7 @@ impl Run<'_> {
                     "epoch {}  loss {:.4}  p+ {:.2}  p- {:.2}",
                     epoch.epoch, epoch.loss, epoch.positive, epoch.negative
                 );
-                write_lines(&log, &epoch_records(event.history))?;
+                write_lines(&log, &epoch_records(event.history, self.selects_on_test()))?;
             }
             task.set(u64::from(event.step), message.as_str());
             current = Some((head, task));
@@ -310,15 +361,14 @@ impl Run<'_> {
         })?;
         // Once more, whole: a kill may have come between the last checkpoint and its line, and then no epoch is left
         // to be told of.
-        write_lines(&log, &epoch_records(&trained.history))?;
+        write_lines(&log, &epoch_records(&trained.history, self.selects_on_test()))?;
         Ok(trained)
     }
 
-    fn assemble(
+    fn assemble<B: Backend<Scalar = f32>>(
         &self,
-        category: &Category,
+        images: Images<'_, B>,
         seed: u64,
-        images: usize,
         channels: usize,
         trained: &TrainedHead,
     ) -> Model {
@@ -326,16 +376,17 @@ impl Run<'_> {
         Model {
             metadata: ModelMetadata {
                 format: FORMAT,
-                category: category.name.clone(),
+                category: images.category.name.clone(),
                 backbone: self.backbone.identity.clone(),
                 settings: spec.settings.clone(),
                 head: spec.settings.training.head(channels),
                 seed,
-                train_images: images,
+                train_images: images.train.features.images.len(),
                 synthetic_data: self.record.synthetic_data,
                 ignore_exif: spec.ignore_exif,
                 thresholds: Thresholds::calibrated(trained.calibration.as_ref()),
                 calibration: trained.calibration.clone(),
+                chosen_epoch: trained.chosen_epoch,
             },
             head: trained.tensors.clone(),
             backbone: spec.bundle.then(|| self.backbone.used_tensors()),
@@ -373,6 +424,7 @@ impl Run<'_> {
         category: &Category,
         seed: u64,
         features: &Features<B>,
+        test: Option<[u8; 32]>,
     ) -> anyhow::Result<String> {
         let spec = &self.record.spec;
         let mut hash = Sha256::new();
@@ -386,12 +438,16 @@ impl Run<'_> {
             seed,
         ))?);
         hash.update(features.digest);
+        // A test set that chooses the epoch is part of what is computed.
+        if let Some(test) = test {
+            hash.update(test);
+        }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
 /// `training.jsonl`: a line an epoch, calibration heads before the shipped one.
-fn epoch_records(history: &[Vec<crate::training::EpochSummary>]) -> Vec<EpochRecord> {
+fn epoch_records(history: &[Vec<EpochSummary>], selected_on_test: bool) -> Vec<EpochRecord> {
     let heads = history.len();
     let mut records = Vec::new();
     for (index, epochs) in history.iter().enumerate() {
@@ -403,9 +459,10 @@ fn epoch_records(history: &[Vec<crate::training::EpochSummary>]) -> Vec<EpochRec
             p_plus: epoch.positive,
             p_minus: epoch.negative,
             seconds: epoch.seconds,
-            i_auroc: None,
-            p_auroc: None,
-            selected_on_test: false,
+            held_out_spread: epoch.held_out_spread,
+            i_auroc: epoch.i_auroc,
+            p_auroc: epoch.p_auroc,
+            selected_on_test,
         }));
     }
     records

@@ -213,6 +213,7 @@ mod tests {
             ignore_exif: false,
             calibration: None,
             thresholds: Thresholds::default(),
+            chosen_epoch: None,
         };
         Model { metadata, head, backbone: None }
     }

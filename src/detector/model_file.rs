@@ -7,7 +7,7 @@ use crate::head::{HeadConfig, RUNNING_VAR};
 use crate::settings::Settings;
 use crate::tensor::Tensor;
 use crate::tensor_file::{NamedTensors, load_tensors, save_tensors};
-use crate::training::Calibration;
+use crate::training::{Calibration, ChosenEpoch};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -76,6 +76,9 @@ pub struct ModelMetadata {
     pub calibration: Option<Calibration>,
     /// The thresholds in use.
     pub thresholds: Thresholds,
+    /// The epoch its head is of, where that is not simply the last of those its settings ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_epoch: Option<ChosenEpoch>,
 }
 
 impl ModelMetadata {
@@ -95,6 +98,16 @@ impl ModelMetadata {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The epoch its head is of.
+    pub fn epoch(&self) -> u32 {
+        self.chosen_epoch.map_or(self.settings.training.epochs, |chosen| chosen.epoch)
+    }
+
+    /// Whether that epoch was picked on the test set, which inflates every result on it.
+    pub fn selected_on_test(&self) -> bool {
+        self.chosen_epoch.is_some_and(|chosen| chosen.selected_on_test)
     }
 
     /// Whether orientation tags of images count: as in the training.

@@ -72,7 +72,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReadError>
 }
 
 /// Serde's `skip_serializing_if` for flags that are written only when set.
-pub(super) fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }
 

@@ -193,7 +193,8 @@ impl Results {
     /// One row a category and seed; then rows whose `category` is `mean` (over categories), one a seed. Where
     /// several seeds ran, rows follow whose `seed` is `mean` or `std` (over seeds): a pair a category, and at the
     /// end the pair for the mean over categories. Metrics are in 0..1 and the shortest text that reads back to the
-    /// same `f64`; what does not exist is an empty cell, and so is all but the metrics in aggregates.
+    /// same `f64`; what does not exist is an empty cell, and so is all but the metrics in aggregates, which are only marked
+    /// where a model was selected on the test set.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -213,9 +214,13 @@ impl Results {
                 )?;
             }
             for (category, seed, metrics) in self.aggregates() {
-                let empty = COLUMNS.iter().map(|_| String::new());
+                let selected = self.selected_on_test();
+                let others = COLUMNS.iter().map(|(name, _)| match *name {
+                    "selected_on_test" if selected => selected.to_string(),
+                    _ => String::new(),
+                });
                 let metrics = metrics.map(number);
-                csv.write_record([category].into_iter().chain(metrics).chain([seed]).chain(empty))?;
+                csv.write_record([category].into_iter().chain(metrics).chain([seed]).chain(others))?;
             }
             csv.flush()
         })

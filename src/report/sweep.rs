@@ -149,7 +149,7 @@ impl SweepReport {
         }
         columns.push(("models", Align::Right));
         let rows = self.rows.iter().map(|row| {
-            let mut cells = vec![row.label.clone()];
+            let mut cells = vec![row.marked_label()];
             match &row.left_out {
                 Some(_) => cells.extend(SHOWN.map(|_| "not run".to_owned())),
                 None => cells.extend(SHOWN.map(|metric| percent(row.results.overall(metric)))),
@@ -168,7 +168,7 @@ impl SweepReport {
         let mut columns = vec![("setting", Align::Left)];
         columns.extend(categories.iter().map(|name| (name.as_str(), Align::Right)));
         let rows = self.rows.iter().filter(|row| row.left_out.is_none()).map(|row| {
-            let mut cells = vec![row.label.clone()];
+            let mut cells = vec![row.marked_label()];
             cells.extend(categories.iter().map(|name| percent(row.results.over_seeds(name, metric))));
             cells
         });
@@ -226,9 +226,24 @@ impl SweepReport {
         let charts: Vec<Panel> = COMPARED
             .into_iter()
             .filter(|&metric| self.rows.iter().any(|row| row.results.overall(metric).is_some()))
-            .map(|metric| Panel { title: metric.label().to_owned(), chart: self.chart(metric).render() })
+            .map(|metric| Panel {
+                title: format!("{}{}", metric.label(), self.selection_mark()),
+                chart: self.chart(metric).render(),
+            })
             .collect();
-        panels(&self.title, &charts, PANEL, 2)
+        panels(&format!("{}{}", self.title, self.selection_mark()), &charts, PANEL, 2)
+    }
+
+    /// What stands behind the name of a plot some of whose points were picked on the test set.
+    fn selection_mark(&self) -> &'static str {
+        let mut trained = self.rows.iter().filter(|row| !row.results.rows.is_empty());
+        if !self.rows.iter().any(|row| row.results.selected_on_test()) {
+            ""
+        } else if trained.all(|row| row.results.selected_on_test()) {
+            ", SELECTED ON THE TEST SET"
+        } else {
+            ", IN PART SELECTED ON THE TEST SET"
+        }
     }
 
     fn chart(&self, metric: Metric) -> DotChart {
@@ -291,6 +306,12 @@ impl SweepReport {
 }
 
 impl SweepRow {
+    /// Its label as tables print it: beside points that were not, one that was picked on the test set must stand out.
+    fn marked_label(&self) -> String {
+        let mark = if self.results.selected_on_test() { " (SELECTED ON THE TEST SET)" } else { "" };
+        format!("{}{mark}", self.label)
+    }
+
     fn value(&self, key: &str) -> Option<&str> {
         self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }

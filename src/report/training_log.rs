@@ -22,6 +22,10 @@ pub struct EpochRecord {
     pub p_minus: f64,
     /// Wall-clock time of the epoch in seconds.
     pub seconds: f64,
+    /// How much the scores of a calibration head's held-out images differ after this epoch, in units of the gap between good
+    /// features and those with noise, where the run looks at them every epoch and the head has learned something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_spread: Option<f64>,
     /// Image AUROC on the test set after this epoch, where the run measures it every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub i_auroc: Option<f64>,
@@ -86,6 +90,7 @@ mod tests {
             p_plus: 0.25,
             p_minus: 0.5,
             seconds: 0.47,
+            held_out_spread: None,
             i_auroc: None,
             p_auroc: Some(0.5),
             selected_on_test: true,
@@ -113,6 +118,7 @@ mod tests {
                 p_plus: 0.0,
                 p_minus: 0.0,
                 seconds: 0.0,
+                held_out_spread: None,
                 i_auroc: None,
                 p_auroc: None,
                 selected_on_test: false,

@@ -1,6 +1,6 @@
 //! Every setting by the one name it has on the command line, in a configuration file and in a sweep.
 
-use super::{InvalidSettings, Preset, Settings};
+use super::{EarlyStop, InvalidSettings, Preset, Selection, Settings};
 use crate::backend::{AggregationMode, Loss, Margins};
 use crate::data::Fit;
 use crate::head::AdaptorKind;
@@ -148,6 +148,9 @@ const LOSSES: [(&str, LossOf); 2] =
     [("truncated-l1", Loss::TruncatedL1), ("cross-entropy", Loss::CrossEntropy)];
 /// Whether weight decay is decoupled from the gradient.
 const OPTIMIZERS: [(&str, bool); 2] = [("adam", false), ("adamw", true)];
+const SELECTIONS: [(&str, Selection); 3] =
+    [("last", Selection::Last), ("holdout", Selection::Holdout), ("test", Selection::Test)];
+const EARLY_STOPS: [(&str, EarlyStop); 2] = [("off", EarlyStop::Off), ("plateau", EarlyStop::Plateau)];
 
 fn word<T: Copy>(words: &Words<T>, text: &str) -> Result<T, String> {
     words.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
@@ -191,7 +194,7 @@ fn change_margins(loss: &mut Loss, change: impl FnOnce(&mut Margins)) {
 }
 
 /// All of them, in the order of the pipeline. A setting that changes others stands before them.
-pub static KEYS: [Key; 22] = [
+pub static KEYS: [Key; 24] = [
     Key {
         name: "fit",
         value: "FIT",
@@ -364,6 +367,25 @@ pub static KEYS: [Key; 22] = [
         choices: &[],
         get: |s| integer(s.training.batch),
         set: |s, text| number(text).map(|batch| s.training.batch = batch),
+    },
+    Key {
+        name: "select",
+        value: "EPOCH",
+        about: "Which epoch becomes the model: the `last`; the one after which held-out good images scored most alike \
+                (`holdout`); or the one that is best on the test set (`test`, the authors' code), which inflates every \
+                result and is written on all of them",
+        choices: &["last", "holdout", "test"],
+        get: |s| name_of(&SELECTIONS, &s.training.select),
+        set: |s, text| word(&SELECTIONS, text).map(|select| s.training.select = select),
+    },
+    Key {
+        name: "early-stop",
+        value: "RULE",
+        about: "Whether a training may end before --epochs: `off`, or `plateau`, once neither the loss nor the scores of \
+                held-out good images change any more",
+        choices: &["off", "plateau"],
+        get: |s| name_of(&EARLY_STOPS, &s.training.early_stop),
+        set: |s, text| word(&EARLY_STOPS, text).map(|stop| s.training.early_stop = stop),
     },
     Key {
         name: "map-sigma",

@@ -2,9 +2,11 @@
 
 mod config;
 mod keys;
+mod selection;
 
 pub use config::{Config, ConfigError, render, resolve};
 pub use keys::{KEYS, Key, Overrides, SettingError};
+pub use selection::{EarlyStop, Selection};
 
 use crate::backbone::Levels;
 use crate::backend::{AdamRule, Aggregation, AggregationMode, Loss, Margins};
@@ -80,6 +82,12 @@ pub struct TrainingSettings {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
+    /// Which epoch becomes the model.
+    #[serde(default, skip_serializing_if = "Selection::is_default")]
+    pub select: Selection,
+    /// Whether the training may end before its last epoch.
+    #[serde(default, skip_serializing_if = "EarlyStop::is_default")]
+    pub early_stop: EarlyStop,
 }
 
 impl TrainingSettings {
@@ -116,6 +124,8 @@ impl Settings {
                 discriminator_rule: adam(2e-4, 1e-5),
                 epochs: 160,
                 batch: 4,
+                select: Selection::Last,
+                early_stop: EarlyStop::Off,
             },
             map_sigma: 4.0,
         };

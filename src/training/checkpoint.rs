@@ -29,7 +29,12 @@ pub struct Checkpoint {
     pub progress: Progress,
     /// [`HeadTrainer::state`]; empty when the head at `progress.head` has not started.
     pub state: NamedTensors,
+    /// What is kept of epochs that lie behind, where one of them is to be chosen.
+    pub kept: NamedTensors,
 }
+
+/// Prefix of [`Checkpoint::kept`] in the file.
+const KEPT: &str = "kept.";
 
 impl Checkpoint {
     /// Writes the checkpoint, whole or not at all.
@@ -38,7 +43,12 @@ impl Checkpoint {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(save_tensors(path, &self.state, metadata)?)
+        if self.kept.is_empty() {
+            return Ok(save_tensors(path, &self.state, metadata)?);
+        }
+        let mut tensors = self.state.clone();
+        tensors.extend(self.kept.iter().map(|(name, tensor)| (format!("{KEPT}{name}"), tensor.clone())));
+        Ok(save_tensors(path, &tensors, metadata)?)
     }
 
     /// Reads a checkpoint; `None` where there is no file.
@@ -48,9 +58,14 @@ impl Checkpoint {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(broken(path, error)),
         };
-        let (metadata, state) = load_tensors(&bytes).map_err(|reason| broken(path, reason))?;
+        let (metadata, mut state) = load_tensors(&bytes).map_err(|reason| broken(path, reason))?;
         let progress = serde_json::from_str(&metadata).map_err(|error| broken(path, error))?;
-        Ok(Some(Self { progress, state }))
+        let kept = state
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(KEPT)?.to_owned(), tensor.clone())))
+            .collect();
+        state.retain(|name, _| !name.starts_with(KEPT));
+        Ok(Some(Self { progress, state, kept }))
     }
 
     /// Continues the head in training, or `None` where it has not started.
@@ -110,7 +125,7 @@ mod tests {
                 history: vec![Vec::new()],
                 held_out: HeldOut::default(),
             };
-            let checkpoint = Checkpoint { progress, state: state.clone() };
+            let checkpoint = Checkpoint { progress, state: state.clone(), kept: NamedTensors::new() };
             match checkpoint.trainer(&cpu, plan.clone(), Path::new("checkpoint.safetensors")) {
                 Ok(trainer) => trainer.is_some(),
                 Err(TrainingError::Checkpoint { .. }) => false,

@@ -2,24 +2,31 @@
 
 mod calibration;
 mod checkpoint;
+mod choice;
 mod features;
 mod optimizer;
+mod plateau;
+mod selection;
+mod trace;
 mod trainer;
 
 pub use calibration::{
     CONFIDENCE, Calibration, CalibrationPlan, FEW_IMAGES, FOLDS, Fold, HeldOut, THRESHOLD_QUANTILE,
 };
 pub use checkpoint::{Checkpoint, Progress, checkpoint_path};
+pub use choice::{ChosenEpoch, TestAurocs, TestScorer};
 pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
-pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
+pub use trainer::{EndingObserver, EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
 
 use crate::backend::{Backend, BackendError, Epoch};
 use crate::data::DataError;
 use crate::files::WriteError;
 use crate::head::{FoldedHead, Scorer};
-use crate::settings::TrainingSettings;
+use crate::settings::{Selection, TrainingSettings};
 use crate::tensor_file::NamedTensors;
+use choice::{EpochChoice, take_best};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,6 +65,23 @@ pub enum TrainingError {
         /// The epoch.
         epoch: u32,
     },
+    /// Held-out images are to choose the epoch, and there are none.
+    #[error(
+        "{option} goes by good images that are held out, at least {needed}, and here there are not so many; give \
+         --calibration-folds 1 (a fifth of the images; 5: each once), or more good images, or leave out {option}"
+    )]
+    NothingHeldOut {
+        /// What asks for them.
+        option: &'static str,
+        /// How many there must be at the least.
+        needed: &'static str,
+    },
+    /// The test set is to choose the epoch, and there is none.
+    #[error("--select test picks the epoch on a test set, and there is none here; leave out --select test")]
+    NothingToTest,
+    /// The test set could not be scored.
+    #[error("{0}")]
+    Test(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// One model to train.
@@ -86,7 +110,7 @@ pub struct ModelTraining<'a> {
 }
 
 /// What a training gives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TrainedHead {
     /// Adaptor and discriminator.
     pub tensors: NamedTensors,
@@ -94,6 +118,8 @@ pub struct TrainedHead {
     pub calibration: Option<Calibration>,
     /// The epochs of every head: calibration folds first, the shipped head last.
     pub history: Vec<Vec<EpochSummary>>,
+    /// The epoch the tensors are of, where it is not simply the last of those asked for.
+    pub chosen_epoch: Option<ChosenEpoch>,
 }
 
 /// A step forward, as it is reported to whoever watches.
@@ -113,6 +139,10 @@ pub struct Event<'a> {
     pub history: &'a [Vec<EpochSummary>],
 }
 
+/// Looks at a head after an epoch, and notes what it finds.
+type AfterEpoch<'a, B> =
+    dyn FnMut(&HeadTrainer<'_, B>, &mut Checkpoint, &mut EpochSummary) -> Result<(), TrainingError> + 'a;
+
 /// The seed of calibration head `fold`: its own draws, so that it is no copy of the shipped head.
 fn fold_seed(seed: u64, fold: usize) -> u64 {
     seed.wrapping_add((fold as u64 + 1) << 40)
@@ -120,23 +150,29 @@ fn fold_seed(seed: u64, fold: usize) -> u64 {
 
 impl ModelTraining<'_> {
     /// Trains every head that is left, from the checkpoint where one lies at the agreed place, and removes nothing:
-    /// the caller deletes the checkpoint once the model is written.
+    /// the caller deletes the checkpoint once the model is written. `test` scores the test set after every epoch of the
+    /// shipped head; only [`Selection::Test`] calls it.
     pub fn run<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
         cache: &B::FeatureCache,
+        mut test: Option<&mut TestScorer<'_>>,
         watch: &mut dyn FnMut(&Event<'_>) -> Result<(), TrainingError>,
     ) -> Result<TrainedHead, TrainingError> {
+        if self.settings.select == Selection::Test && test.is_none() {
+            return Err(TrainingError::NothingToTest);
+        }
         let folds = self.calibration.folds(self.images, self.seed);
+        let choice = EpochChoice::new(self.settings, &folds)?;
         let heads = folds.len() + 1;
-        let mut checkpoint = self.load_checkpoint(heads)?;
+        let mut checkpoint = self.load_checkpoint(heads, &choice)?;
         let all: Vec<u32> = (0..self.images as u32).collect();
 
         loop {
             let index = checkpoint.progress.head;
             let fold = folds.get(index);
             let plan = TrainingPlan {
-                settings: self.settings.clone(),
+                settings: TrainingSettings { epochs: choice.epochs(&checkpoint), ..self.settings.clone() },
                 channels: self.channels,
                 seed: if fold.is_some() { fold_seed(self.seed, index) } else { self.seed },
                 images: fold.map_or_else(|| all.clone(), |fold| fold.train.clone()),
@@ -146,14 +182,33 @@ impl ModelTraining<'_> {
                 Some(trainer) => trainer,
                 None => HeadTrainer::new(backend, plan)?,
             };
-            self.train_head(&mut trainer, cache, heads, &mut checkpoint, watch)?;
+            let mut after_epoch = |trainer: &HeadTrainer<'_, B>,
+                                   checkpoint: &mut Checkpoint,
+                                   summary: &mut EpochSummary| match (
+                fold, &mut test,
+            ) {
+                (Some(fold), _) if choice.is_made() => {
+                    let mut scores = HeldOut::default();
+                    let tensors = trainer.head().to_tensors(backend)?;
+                    self.score_held_out(backend, cache, &tensors, fold, &mut scores)?;
+                    choice.note_fold(checkpoint, index, &scores, summary);
+                    Ok(())
+                }
+                (None, Some(test)) if self.settings.select == Selection::Test => {
+                    let tensors = trainer.head().to_tensors(backend)?;
+                    choice.note_test(checkpoint, test(&tensors)?, tensors, summary);
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            self.train_head(&mut trainer, cache, &choice, &mut checkpoint, &mut after_epoch, watch)?;
             let tensors = trainer.head().to_tensors(backend)?;
             let Some(fold) = fold else {
-                let Progress { held_out, history, .. } = checkpoint.progress;
-                let calibration = Calibration::new(self.calibration, held_out, THRESHOLD_QUANTILE);
-                return Ok(TrainedHead { tensors, calibration, history });
+                return Ok(self.finish(&choice, checkpoint, tensors));
             };
-            self.score_held_out(backend, cache, &tensors, fold, &mut checkpoint.progress.held_out)?;
+            if !choice.is_made() {
+                self.score_held_out(backend, cache, &tensors, fold, &mut checkpoint.progress.held_out)?;
+            }
             checkpoint.progress.head += 1;
             checkpoint.progress.position = Position::default();
             checkpoint.state.clear();
@@ -161,7 +216,23 @@ impl ModelTraining<'_> {
         }
     }
 
-    fn load_checkpoint(&self, heads: usize) -> Result<Checkpoint, TrainingError> {
+    /// What all heads together give.
+    fn finish(&self, choice: &EpochChoice<'_>, checkpoint: Checkpoint, last: NamedTensors) -> TrainedHead {
+        let chosen_epoch = choice.is_made().then(|| choice.chosen(&checkpoint));
+        let held_out = match chosen_epoch {
+            Some(chosen) => choice.held_out(&checkpoint, chosen.epoch),
+            None => checkpoint.progress.held_out,
+        };
+        let calibration = Calibration::new(self.calibration, held_out, THRESHOLD_QUANTILE);
+        let tensors = if self.settings.select == Selection::Test { take_best(checkpoint.kept) } else { last };
+        TrainedHead { tensors, calibration, history: checkpoint.progress.history, chosen_epoch }
+    }
+
+    fn load_checkpoint(&self, heads: usize, choice: &EpochChoice<'_>) -> Result<Checkpoint, TrainingError> {
+        let broken = |reason: &str| TrainingError::Checkpoint {
+            path: self.checkpoint.to_owned(),
+            reason: reason.to_owned(),
+        };
         let fresh = Progress {
             fingerprint: self.fingerprint.clone(),
             head: 0,
@@ -170,18 +241,16 @@ impl ModelTraining<'_> {
             held_out: HeldOut::default(),
         };
         match Checkpoint::load(self.checkpoint)? {
-            None => Ok(Checkpoint { progress: fresh, state: NamedTensors::new() }),
+            None => Ok(Checkpoint { progress: fresh, state: NamedTensors::new(), kept: NamedTensors::new() }),
             Some(found) => {
                 let same = found.progress.fingerprint == self.fingerprint
                     && found.progress.history.len() == heads
                     && found.progress.head < heads;
-                if same {
-                    return Ok(found);
+                if !same {
+                    return Err(broken("it belongs to other data, settings or weights"));
                 }
-                Err(TrainingError::Checkpoint {
-                    path: self.checkpoint.to_owned(),
-                    reason: "it belongs to other data, settings or weights".to_owned(),
-                })
+                choice.check(&found).map_err(broken)?;
+                Ok(found)
             }
         }
     }
@@ -191,18 +260,28 @@ impl ModelTraining<'_> {
         &self,
         trainer: &mut HeadTrainer<'_, B>,
         cache: &B::FeatureCache,
-        heads: usize,
+        choice: &EpochChoice<'_>,
         checkpoint: &mut Checkpoint,
+        after_epoch: &mut AfterEpoch<'_, B>,
         watch: &mut dyn FnMut(&Event<'_>) -> Result<(), TrainingError>,
     ) -> Result<(), TrainingError> {
-        let head = checkpoint.progress.head;
-        let steps = trainer.plan().steps_per_epoch().saturating_mul(self.settings.epochs);
+        let (head, heads) = (checkpoint.progress.head, checkpoint.progress.history.len());
+        let steps = trainer.plan().steps_per_epoch().saturating_mul(trainer.plan().settings.epochs);
         let (begun, mut saved) = (Instant::now(), None::<Instant>);
-        trainer.run(cache, &mut |trainer, epoch| {
-            checkpoint.progress.history[head].extend(epoch.cloned());
+        if choice.has_settled(checkpoint, head) {
+            return Ok(());
+        }
+        trainer.run_until(cache, &mut |trainer, epoch| {
+            let mut epoch = epoch.cloned();
+            if let Some(summary) = &mut epoch {
+                after_epoch(trainer, checkpoint, summary)?;
+                checkpoint.progress.history[head].push(summary.clone());
+            }
+            let settled = epoch.is_some() && choice.has_settled(checkpoint, head);
             let since = saved.unwrap_or(begun).elapsed();
             // The first epoch's, so that there is something to resume, and the last one's: what follows may take its time.
-            let due = saved.is_none() || trainer.position().step == steps || since >= EPOCH_INTERVAL;
+            let ends = settled || trainer.position().step == steps;
+            let due = saved.is_none() || ends || since >= EPOCH_INTERVAL;
             if (epoch.is_some() && due) || since >= CHECKPOINT_INTERVAL {
                 checkpoint.progress.position = trainer.position();
                 checkpoint.state = trainer.state()?;
@@ -214,9 +293,10 @@ impl ModelTraining<'_> {
                 heads,
                 step: trainer.position().step,
                 steps,
-                epoch,
+                epoch: epoch.as_ref(),
                 history: &checkpoint.progress.history,
-            })
+            })?;
+            Ok(if settled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     }
 

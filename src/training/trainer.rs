@@ -11,6 +11,7 @@ use crate::settings::TrainingSettings;
 use crate::tensor::Scalar;
 use crate::tensor_file::NamedTensors;
 use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 
 /// What one head learns from, and how.
 #[derive(Clone, Debug)]
@@ -45,6 +46,32 @@ pub struct EpochSummary {
     pub negative: f64,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// How much scores of held-out good images differ, in units of the gap between good features and those with noise, of
+    /// the fold of a calibration head; where the run looks at them every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_spread: Option<f64>,
+    /// Image AUROC on the test set, where the run looks at that every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub i_auroc: Option<f64>,
+    /// Pixel AUROC on the test set, where the run looks at that every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_auroc: Option<f64>,
+}
+
+impl EpochSummary {
+    /// An epoch of which nothing but its loss is known.
+    pub fn new(epoch: u32, loss: f64) -> Self {
+        Self {
+            epoch,
+            loss,
+            positive: 0.0,
+            negative: 0.0,
+            seconds: 0.0,
+            held_out_spread: None,
+            i_auroc: None,
+            p_auroc: None,
+        }
+    }
 }
 
 /// Where a training stands: what a checkpoint keeps beside tensors.
@@ -63,6 +90,10 @@ pub struct Position {
 /// Hears of every step: the trainer after it, and the summary if it ended an epoch.
 pub type Observer<'a, 'b, B> =
     dyn FnMut(&HeadTrainer<'b, B>, Option<&EpochSummary>) -> Result<(), TrainingError> + 'a;
+
+/// An [`Observer`] that may end the training.
+pub type EndingObserver<'a, 'b, B> =
+    dyn FnMut(&HeadTrainer<'b, B>, Option<&EpochSummary>) -> Result<ControlFlow<()>, TrainingError> + 'a;
 
 /// A head in training.
 #[derive(Debug)]
@@ -152,6 +183,17 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         cache: &B::FeatureCache,
         observe: &mut Observer<'_, 'b, B>,
     ) -> Result<(), TrainingError> {
+        self.run_until(cache, &mut |trainer, epoch| {
+            observe(trainer, epoch).map(|()| ControlFlow::Continue(()))
+        })
+    }
+
+    /// As [`HeadTrainer::run`], until `observe` breaks it off.
+    pub fn run_until(
+        &mut self,
+        cache: &B::FeatureCache,
+        observe: &mut EndingObserver<'_, 'b, B>,
+    ) -> Result<(), TrainingError> {
         let backend = self.backend;
         let recordable = backend.reads_features(cache);
         let (mut whole, mut last) = (B::Recording::default(), B::Recording::default());
@@ -181,7 +223,9 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
                 if !ends {
                     self.position.epoch_seconds += start.elapsed().as_secs_f64();
                 }
-                observe(self, summary.as_ref())?;
+                if observe(self, summary.as_ref())?.is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -219,11 +263,10 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         self.backend.clear(&mut self.totals)?;
         let loss = total(TOTAL_LOSS) / self.plan.images.len() as f64;
         let summary = EpochSummary {
-            epoch: self.position.epoch + 1,
-            loss,
             positive: total(TOTAL_POSITIVE) / total(TOTAL_ROWS),
             negative: total(TOTAL_NEGATIVE) / total(TOTAL_ROWS),
             seconds: self.position.epoch_seconds + last_step.elapsed().as_secs_f64(),
+            ..EpochSummary::new(self.position.epoch + 1, loss)
         };
         self.position = Position { epoch: summary.epoch, step: self.position.step, ..Position::default() };
         if !loss.is_finite() {

@@ -44,6 +44,7 @@ fn model() -> (Model, StateDict) {
         ignore_exif: false,
         calibration: None,
         thresholds: Thresholds::default(),
+        chosen_epoch: None,
     };
     (Model { metadata, head: tensors, backbone: None }, weights)
 }

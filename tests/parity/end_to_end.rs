@@ -99,6 +99,7 @@ fn write_model(path: &Path, architecture: Architecture, hidden: usize, head: Nam
         ignore_exif: true,
         calibration: None,
         thresholds: Thresholds::default(),
+        chosen_epoch: None,
     };
     Model { metadata, head, backbone: None }.save(path).unwrap();
 }

@@ -29,9 +29,10 @@ pub(super) fn draw(run: &Run) -> anyhow::Result<Vec<PathBuf>> {
         tone: Tone::Primary,
         points: ranges.iter().map(|range| (f64::from(range.epoch), range.low, range.high)).collect(),
     };
+    let mark = run.mark();
     let chart = LineChart {
-        description: format!("{}: training loss over the epochs of {what}", run.name()),
-        x_label: "epoch".to_owned(),
+        description: format!("{}: training loss over the epochs of {what}{mark}", run.name()),
+        x_label: format!("epoch{mark}"),
         y_label: "loss".to_owned(),
         series: vec![mean],
         bands: if several { vec![band] } else { Vec::new() },

@@ -118,6 +118,11 @@ impl Run {
         root.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// What stands behind a description of this run's models, where the test set chose them.
+    fn mark(&self) -> &'static str {
+        selection_mark(&self.results)
+    }
+
     /// The folder of one model.
     fn model_folder(&self, category: &str, seed: u64) -> PathBuf {
         self.folder.model_folder(category, seed, &self.record.spec.seeds)
@@ -129,6 +134,11 @@ impl Run {
         write_whole(&path, |out| out.write_all(standalone(chart).as_bytes()))?;
         Ok(path)
     }
+}
+
+/// As [`Run::mark`], of any results.
+fn selection_mark(results: &Results) -> &'static str {
+    if results.selected_on_test() { ", SELECTED ON THE TEST SET" } else { "" }
 }
 
 /// Runs the verb.

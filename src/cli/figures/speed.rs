@@ -2,7 +2,7 @@
 
 use super::super::console::Console;
 use super::super::run_folder::RunRecord;
-use super::{Impossible, Run};
+use super::{Impossible, Run, selection_mark};
 use crate::benchmark::PAPER_RATE;
 use crate::report::comparison::Comparison;
 use crate::report::metric::{MeanStd, Metric};
@@ -150,7 +150,7 @@ fn point(measured: &Measured, quality: &Quality) -> LabelledPoint {
     let device = measured.device.split([',', '(']).next().unwrap_or_default().trim();
     let engine = if measured.engine == "simplenet" { "" } else { &format!("{}, ", measured.engine) };
     LabelledPoint {
-        label: format!("{}, batch {}", measured.backbone, measured.batch),
+        label: format!("{}, batch {}{}", measured.backbone, measured.batch, selection_mark(&quality.results)),
         series: format!("{engine}{device}, {}", measured.precision),
         x: measured.images_per_second,
         x_range: Some([measured.images_per_second_low, measured.images_per_second_high]),

@@ -5,15 +5,17 @@ use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::cli::backbone::{ResolvedBackbone, resolve_backbone};
 use crate::cli::console::{Console, print, print_json};
+use crate::cli::epoch_choice;
 use crate::cli::evaluation::Evaluation;
 use crate::cli::model_folder::{read_result, remove_earlier_marks, set_finished};
 use crate::cli::run_folder::{RunFolder, RunRecord};
-use crate::cli::training_run::Run;
+use crate::cli::training_run::{Images, Run};
 use crate::data::Category;
 use crate::report::jsonl::write_lines;
 use crate::report::published;
 use crate::report::results::Results;
 use crate::report::sweep::{AxisValues, SweepReport, SweepRow};
+use crate::settings::Selection;
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -50,6 +52,11 @@ impl Sweep<'_> {
         console.say(format_args!("device    {}", backend.description()));
         console.say(format_args!("output    {}", self.folder.root().display()));
 
+        if let Some((_, _, selecting)) =
+            self.runs().find(|(_, _, record)| record.spec.settings.training.select == Selection::Test)
+        {
+            epoch_choice::warn(&selecting.spec, console);
+        }
         let mut results: BTreeMap<usize, Results> = BTreeMap::new();
         for group in self.groups()? {
             results.extend(self.group(backend, &group)?);
@@ -179,8 +186,8 @@ impl Sweep<'_> {
                     shared = Some((train, run.test_features(backend, extractor, category)?));
                 }
                 let Some((train, test)) = &shared else { unreachable!("just computed") };
-                let (model, summary) =
-                    run.trained_model(backend, extractor, category, seed, train, &model_folder)?;
+                let images = Images { category, train, test: run.selects_on_test().then_some(test) };
+                let (model, summary) = run.trained_model(backend, extractor, images, seed, &model_folder)?;
                 let evaluation = Evaluation {
                     folder: &run.folder,
                     category,

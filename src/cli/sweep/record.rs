@@ -5,6 +5,7 @@ use super::grid::{BACKBONE, Grid, Point};
 use crate::cli::backbone::resolve_backbone;
 use crate::cli::console::Console;
 use crate::cli::device::Device;
+use crate::cli::epoch_choice;
 use crate::cli::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec};
 use crate::cli::settings_args::Configured;
 use crate::cli::train::{GeometryName, recorded_weights};
@@ -98,6 +99,7 @@ fn point_record(
     device: &Device,
 ) -> anyhow::Result<RunRecord> {
     let settings: Settings = args.settings.over(config, &point.overrides()?)?;
+    epoch_choice::check(&settings, args.calibration_folds, data)?;
     let (name, weights) = match point.value(BACKBONE) {
         // Weights that were given for one backbone fit no other.
         Some(name) => (name, None),

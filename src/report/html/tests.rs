@@ -47,6 +47,7 @@ fn epoch(epoch: u32) -> EpochRecord {
         p_plus: 0.5,
         p_minus: 0.25,
         seconds: 0.1,
+        held_out_spread: None,
         i_auroc: None,
         p_auroc: None,
         selected_on_test: false,
