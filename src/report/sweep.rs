@@ -392,6 +392,22 @@ mod tests {
     }
 
     #[test]
+    fn points_that_were_picked_on_the_test_set_stand_out() {
+        let mut report = report();
+        assert!(!report.markdown().contains("SELECTED") && !report.plot().contains("SELECTED"));
+        report.rows[1].results.rows[0].selected_on_test = true;
+        let text = report.markdown();
+        // In the table of means, and in those of categories.
+        assert_eq!(text.matches("| p=3 (SELECTED ON THE TEST SET) |").count(), 3, "{text}");
+        assert!(text.contains("| p=1 ") && !text.contains("p=1 (SELECTED"), "{text}");
+        assert!(text.contains("SELECTED ON THE TEST SET: the epoch was picked"), "{text}");
+        let mark = "I-AUROC, IN PART SELECTED ON THE TEST SET";
+        assert!(report.plot().contains(mark) && report.plot().contains("P-AUROC, IN PART"));
+        report.rows[0].results.rows[0].selected_on_test = true;
+        assert!(report.plot().contains("I-AUROC, SELECTED ON THE TEST SET"));
+    }
+
+    #[test]
     fn every_model_has_a_row_in_the_csv() {
         let folder = tempfile::tempdir().unwrap();
         report().write(folder.path()).unwrap();

@@ -108,6 +108,33 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::settings::{Preset, Settings};
+    use crate::tensor::Tensor;
+
+    /// As versions without a choice of epochs wrote it, and as they would read it.
+    #[test]
+    fn what_is_kept_comes_back_and_checkpoints_without_it_are_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let text = r#"{"fingerprint":"f","head":1,"position":{"epoch":0,"step_in_epoch":0,"step":0,"epoch_seconds":0.0},"history":[[{"epoch":1,"loss":0.5,"positive":0.25,"negative":0.75,"seconds":2.0}],[]],"held_out":{"scores":[],"map_maxima":[],"map_medians":[]}}"#;
+        let tensors = |names: &[&str]| -> NamedTensors {
+            names.iter().map(|&name| (name.to_owned(), Tensor::new([2], vec![1.0, 2.0]))).collect()
+        };
+        let before = folder.path().join("before.safetensors");
+        save_tensors(&before, &tensors(&["totals"]), text.to_owned()).unwrap();
+        let mut checkpoint = Checkpoint::load(&before).unwrap().unwrap();
+        assert_eq!((checkpoint.progress.history[0][0].held_out_spread, checkpoint.kept.len()), (None, 0));
+        checkpoint.save(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == std::fs::read(&before).unwrap());
+
+        checkpoint.kept = tensors(&["best.scorer", "held-out.0"]);
+        checkpoint.progress.history[0][0].i_auroc = Some(0.75);
+        checkpoint.save(&path).unwrap();
+        let found = Checkpoint::load(&path).unwrap().unwrap();
+        assert_eq!(
+            (found.progress, found.state, found.kept),
+            (checkpoint.progress, checkpoint.state, checkpoint.kept)
+        );
+    }
 
     /// Seven images in steps of three: an epoch has three steps.
     #[test]

@@ -212,8 +212,10 @@ fn losses(history: &[Vec<EpochSummary>]) -> Vec<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Position, Progress};
     use super::*;
     use crate::settings::{Preset, Settings};
+    use crate::tensor::Tensor;
 
     fn tested(aurocs: &[(f64, Option<f64>)]) -> Vec<EpochSummary> {
         let epoch = |(index, &(image, pixel)): (usize, &(f64, Option<f64>))| EpochSummary {
@@ -231,6 +233,57 @@ mod tests {
         assert_eq!(best(&[(1.0, Some(0.5)), (1.0, Some(0.75)), (1.0, Some(0.75)), (0.5, None)]), Some(2));
         assert_eq!(best(&[(1.0, None), (1.0, None)]), Some(1));
         assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn a_checkpoint_that_lacks_what_the_choice_needs_is_found_out() {
+        let mut settings = Settings::preset(Preset::Paper).training;
+        settings.select = Selection::Test;
+        let folds = [Fold { train: vec![0], held_out: vec![1, 2] }];
+        let choice = EpochChoice::new(&settings, &folds).unwrap();
+        let mut checkpoint = Checkpoint {
+            progress: Progress {
+                fingerprint: String::new(),
+                head: 0,
+                position: Position::default(),
+                history: vec![Vec::new(); 2],
+                held_out: HeldOut::default(),
+            },
+            state: NamedTensors::new(),
+            kept: NamedTensors::new(),
+        };
+        assert_eq!(choice.check(&checkpoint), Ok(()));
+        let scores = |images: usize| HeldOut {
+            scores: vec![1.0; images],
+            map_maxima: vec![1.0; images],
+            map_medians: vec![1.0; images],
+        };
+        for (images, sound) in [(2, true), (3, false)] {
+            checkpoint.kept.clear();
+            let mut epoch = EpochSummary::new(1, 0.25);
+            choice.note_fold(&mut checkpoint, 0, &scores(images), &mut epoch);
+            checkpoint.progress.history[0] = vec![epoch];
+            assert_eq!(choice.check(&checkpoint).is_ok(), sound);
+        }
+        checkpoint.kept.clear();
+        assert!(choice.check(&checkpoint).is_err(), "an epoch without scores");
+        choice.note_fold(&mut checkpoint, 0, &scores(2), &mut EpochSummary::new(1, 0.25));
+
+        // The best head stays when a later one is worse, and gives way to a better one.
+        let head = |value: f32| NamedTensors::from([("w".to_owned(), Tensor::new([1], vec![value]))]);
+        for (number, image, kept) in [(1u8, 0.75, 1.0), (2, 0.5, 1.0), (3, 0.875, 3.0)] {
+            let mut epoch = EpochSummary::new(u32::from(number), 0.25);
+            let reached = TestAurocs { image, pixel: None };
+            choice.note_test(&mut checkpoint, reached, head(f32::from(number)), &mut epoch);
+            checkpoint.progress.history[1].push(epoch);
+            assert_eq!(checkpoint.kept["best.w"].data(), [kept]);
+        }
+        assert_eq!(choice.check(&checkpoint), Ok(()));
+        let chosen = ChosenEpoch { epoch: 3, of: 160, selected_on_test: true };
+        assert_eq!(choice.chosen(&checkpoint), chosen);
+        assert_eq!(take_best(checkpoint.kept.clone()), head(3.0));
+        checkpoint.kept.remove("best.w");
+        assert!(choice.check(&checkpoint).is_err(), "no best head");
     }
 
     #[test]

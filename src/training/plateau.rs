@@ -98,7 +98,7 @@ mod tests {
         // Falling by 0.01 an epoch to the plateau at 60: the window before may reach 4 epochs into the slope
         // (0.01 · (1 + 2 + 3 + 4) / 10 = 0.01).
         let slope = |e: u32| 0.1 + 0.01 * (60.0 - f64::from(e)).max(0.0);
-        let found = end(160, |e| slope(e).min(0.45), |_| -0.5).unwrap();
+        let found = end(160, slope, |_| -0.5).unwrap();
         assert!((74..=76).contains(&found), "{found}");
         // Scores that fall longer than the loss put it off.
         let score = |e: u32| -0.5 + 0.05 * (100.0 - f64::from(e)).max(0.0);

@@ -35,6 +35,7 @@ struct Measured {
 }
 
 /// How good one run is.
+#[derive(Clone)]
 struct Quality {
     backbone: String,
     size: u32,
@@ -215,11 +216,15 @@ mod tests {
             i_auroc: MeanStd { mean: 0.5, std: Some(0.25), count: 2 },
             results: Results::default(),
         };
+        let selected = CategoryResult { selected_on_test: true, ..CategoryResult::default() };
+        let selected = Quality { results: Results { rows: vec![selected] }, ..quality.clone() };
         let fitting = measured("model", "resnet18", 224);
         assert!(fits(&fitting, &quality));
         for other in [("files", "resnet18", 224), ("model", "resnet50", 224), ("model", "resnet18", 288)] {
             assert!(!fits(&measured(other.0, other.1, other.2), &quality), "{other:?}");
         }
+        let marked = point(&fitting, &selected).label;
+        assert_eq!(marked, "resnet18, batch 8, SELECTED ON THE TEST SET");
         let point = point(&fitting, &quality);
         assert_eq!((point.label.as_str(), point.series.as_str()), ("resnet18, batch 8", "CPU, f32"));
         assert_eq!(
