@@ -10,6 +10,7 @@ mod bad_weights;
 mod bench;
 mod bundle;
 mod determinism;
+mod feature_scale;
 mod figures;
 #[cfg(target_os = "linux")]
 mod full_disk;
