@@ -18,6 +18,7 @@ mod evaluation;
 mod figures;
 mod import;
 mod model_folder;
+mod model_training;
 mod one_class_run;
 mod one_class_test;
 mod plans;
@@ -29,6 +30,7 @@ mod sweep;
 mod test;
 mod threshold;
 mod train;
+mod training_outcome;
 mod training_run;
 mod weights;
 

@@ -6,8 +6,9 @@ use super::model_folder::{
     MODEL_FILE, TrainingSummary, read_result, read_trained, remove_checkpoint, remove_earlier_marks,
     set_finished, set_trained,
 };
+use super::model_training::Images;
 use super::one_class_test::OneClassTest;
-use super::training_run::{Images, Run};
+use super::training_run::Run;
 use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::data::{Category, OneClassSet};

@@ -2,26 +2,21 @@
 
 use super::backbone::ResolvedBackbone;
 use super::console::Console;
-use super::epoch_choice::{self, EpochTest};
+use super::epoch_choice;
 use super::evaluation::Evaluation;
-use super::model_folder::{MODEL_FILE, TrainingSummary, read_result, remove_earlier_marks, set_finished};
+use super::model_folder::{read_result, remove_earlier_marks, set_finished};
+use super::model_training::Images;
 use super::run_folder::{RunFolder, RunRecord};
 use super::{Outcome, run_report};
 use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::data::{Category, Exif, LoaderOptions};
-use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
+use crate::detector::Detector;
 use crate::report::jsonl::write_lines;
 use crate::report::results::{CategoryResult, Results};
-use crate::report::training_log::EpochRecord;
 use crate::settings::Selection;
-use crate::tensor_file::NamedTensors;
-use crate::training::{
-    Calibration, CalibrationPlan, ChosenEpoch, EpochSummary, Event, Features, ModelTraining, TestScorer,
-    TrainedHead, TrainingError, checkpoint_path, extract_features,
-};
+use crate::training::{Features, extract_features};
 use anyhow::{Context, bail};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// A run in progress.
@@ -41,29 +36,10 @@ pub(super) struct Run<'a> {
 /// The features of a category's training images, and what they took.
 pub(super) struct Extracted<B: Backend> {
     /// The features.
-    features: Features<B>,
+    pub features: Features<B>,
     /// Wall-clock seconds of the extraction.
-    seconds: f64,
+    pub seconds: f64,
 }
-
-/// The images of a category, as features.
-pub(super) struct Images<'a, B: Backend> {
-    /// The category.
-    pub category: &'a Category,
-    /// Those to learn from.
-    pub train: &'a Extracted<B>,
-    /// Those to test on, where they choose the epoch.
-    pub test: Option<&'a Features<B>>,
-}
-
-// Not derived: a backend need not be `Copy` for references to its features to be.
-impl<B: Backend> Clone for Images<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend> Copy for Images<'_, B> {}
 
 impl Run<'_> {
     /// Trains what is not finished yet, category by category, and reports.
@@ -257,213 +233,4 @@ impl Run<'_> {
         set_finished(model_folder, &result)?;
         Ok((result, detector.into_extractor()))
     }
-
-    /// Trains one model and writes it; its checkpoint stays until the model is finished.
-    pub(super) fn trained_model<B: Backend<Scalar = f32>>(
-        &self,
-        backend: &B,
-        extractor: &FeatureExtractor<B>,
-        images: Images<'_, B>,
-        seed: u64,
-        model_folder: &Path,
-    ) -> anyhow::Result<(Model, TrainingSummary)> {
-        let Images { category, train: extracted, .. } = images;
-        let started = std::time::Instant::now();
-        let trained = self.train(backend, extractor, images, seed, model_folder)?;
-        let shipped = trained.history.last().map_or(&[][..], Vec::as_slice);
-        let of_model = match trained.chosen_epoch {
-            Some(ChosenEpoch { epoch, .. }) => shipped.iter().find(|summary| summary.epoch == epoch),
-            None => shipped.last(),
-        };
-        let summary = TrainingSummary {
-            skipped: extracted.features.skipped.len(),
-            final_loss: of_model.map(|epoch| epoch.loss),
-            extract_seconds: extracted.seconds,
-            train_seconds: started.elapsed().as_secs_f64(),
-        };
-        let model = self.assemble(images, seed, extractor.channels(), &trained);
-        model.save(&model_folder.join(MODEL_FILE))?;
-        if let Some(chosen) = trained.chosen_epoch {
-            self.console.say(format_args!("{}: the model is of {}", category.name, chosen.in_words()));
-        }
-        self.announce_thresholds(category, model.metadata.calibration.as_ref());
-        Ok((model, summary))
-    }
-
-    fn train<B: Backend<Scalar = f32>>(
-        &self,
-        backend: &B,
-        extractor: &FeatureExtractor<B>,
-        images: Images<'_, B>,
-        seed: u64,
-        model_folder: &Path,
-    ) -> anyhow::Result<TrainedHead> {
-        let spec = &self.record.spec;
-        let (category, features) = (images.category, &images.train.features);
-        let mut test = match images.test {
-            Some(test) => {
-                let untrained = TrainedHead::default();
-                let model = self.assemble(images, seed, extractor.channels(), &untrained);
-                Some(EpochTest::new(category, test, &self.record, model, self.console)?)
-            }
-            None => None,
-        };
-        let settings = &spec.settings;
-        let side = settings.features.preprocess.crop as usize;
-        let training = ModelTraining {
-            settings: &settings.training,
-            channels: extractor.channels(),
-            grid: features.grid,
-            size: (side, side),
-            map_sigma: settings.map_sigma,
-            images: features.images.len(),
-            seed,
-            calibration: spec.calibration,
-            fingerprint: self.fingerprint(category, seed, features, test.as_ref().map(EpochTest::digest))?,
-            checkpoint: &checkpoint_path(model_folder),
-        };
-        if spec.calibration != CalibrationPlan::None && features.images.len() < 2 {
-            self.console.warn(format_args!(
-                "{}: one good image leaves none to hold out; the model gets no threshold",
-                category.name
-            ));
-        }
-        let log = model_folder.join("training.jsonl");
-        let mut current = None;
-        let name = |head: usize, heads: usize| {
-            let what =
-                if head + 1 == heads { "training".to_owned() } else { format!("calibration {}", head + 1) };
-            let seed = if spec.seeds.len() > 1 { format!(", seed {seed}") } else { String::new() };
-            format!("{}{seed}: {what}", category.name)
-        };
-        let mut message = String::new();
-        let mut score = test.as_mut().map(|test| {
-            |head: &NamedTensors| {
-                test.score(backend, head).map_err(|error| TrainingError::Test(error.into_boxed_dyn_error()))
-            }
-        });
-        let score = score.as_mut().map(|score| score as &mut TestScorer<'_>);
-        let trained = training.run(backend, &features.cache, score, &mut |event: &Event<'_>| {
-            let (head, task) = current.take().filter(|(head, _)| *head == event.head).unwrap_or_else(|| {
-                (event.head, self.console.task(&name(event.head, event.heads), u64::from(event.steps)))
-            });
-            let mut task = task;
-            if let Some(epoch) = event.epoch {
-                message = format!(
-                    "epoch {}  loss {:.4}  p+ {:.2}  p- {:.2}",
-                    epoch.epoch, epoch.loss, epoch.positive, epoch.negative
-                );
-                write_lines(&log, &epoch_records(event.history, self.selects_on_test()))?;
-            }
-            task.set(u64::from(event.step), message.as_str());
-            current = Some((head, task));
-            Ok(())
-        })?;
-        // Once more, whole: a kill may have come between the last checkpoint and its line, and then no epoch is left
-        // to be told of.
-        write_lines(&log, &epoch_records(&trained.history, self.selects_on_test()))?;
-        Ok(trained)
-    }
-
-    fn assemble<B: Backend<Scalar = f32>>(
-        &self,
-        images: Images<'_, B>,
-        seed: u64,
-        channels: usize,
-        trained: &TrainedHead,
-    ) -> Model {
-        let spec = &self.record.spec;
-        Model {
-            metadata: ModelMetadata {
-                format: FORMAT,
-                category: images.category.name.clone(),
-                backbone: self.backbone.identity.clone(),
-                settings: spec.settings.clone(),
-                head: spec.settings.training.head(channels),
-                seed,
-                train_images: images.train.features.images.len(),
-                synthetic_data: self.record.synthetic_data,
-                ignore_exif: spec.ignore_exif,
-                thresholds: Thresholds::calibrated(trained.calibration.as_ref()),
-                calibration: trained.calibration.clone(),
-                chosen_epoch: trained.chosen_epoch,
-            },
-            head: trained.tensors.clone(),
-            backbone: spec.bundle.then(|| self.backbone.used_tensors()),
-        }
-    }
-
-    fn announce_thresholds(&self, category: &Category, calibration: Option<&Calibration>) {
-        let Some(calibration) = calibration else {
-            if self.record.spec.calibration != CalibrationPlan::None {
-                self.console.warn(format_args!("{}: the model has no threshold", category.name));
-            }
-            return;
-        };
-        let held_out = calibration.held_out.scores.len();
-        self.console.say(format_args!(
-            "{}: threshold {:.4} from {held_out} held-out good images; at most {:.0} % of good parts are rejected \
-             ({:.0} % confidence)",
-            category.name,
-            calibration.image_threshold,
-            100.0 * calibration.false_reject_bound,
-            100.0 * calibration.confidence
-        ));
-        if calibration.is_weak() {
-            self.console.say(format_args!(
-                "{}: so few images were held out that the threshold is only their maximum; \
-                 --calibration-folds 5 holds out every image once",
-                category.name
-            ));
-        }
-    }
-
-    /// Identifies a training: what it sees, with what, how. A checkpoint of another one is refused.
-    fn fingerprint<B: Backend>(
-        &self,
-        category: &Category,
-        seed: u64,
-        features: &Features<B>,
-        test: Option<[u8; 32]>,
-    ) -> anyhow::Result<String> {
-        let spec = &self.record.spec;
-        let mut hash = Sha256::new();
-        hash.update(serde_json::to_vec(&(
-            &spec.settings,
-            &self.backbone.identity,
-            spec.calibration,
-            spec.cache_precision,
-            spec.ignore_exif,
-            &category.name,
-            seed,
-        ))?);
-        hash.update(features.digest);
-        // A test set that chooses the epoch is part of what is computed.
-        if let Some(test) = test {
-            hash.update(test);
-        }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-}
-
-/// `training.jsonl`: a line an epoch, calibration heads before the shipped one.
-fn epoch_records(history: &[Vec<EpochSummary>], selected_on_test: bool) -> Vec<EpochRecord> {
-    let heads = history.len();
-    let mut records = Vec::new();
-    for (index, epochs) in history.iter().enumerate() {
-        let head = if index + 1 == heads { "final".to_owned() } else { format!("calibration-{}", index + 1) };
-        records.extend(epochs.iter().map(|epoch| EpochRecord {
-            head: head.clone(),
-            epoch: epoch.epoch,
-            loss: epoch.loss,
-            p_plus: epoch.positive,
-            p_minus: epoch.negative,
-            seconds: epoch.seconds,
-            held_out_spread: epoch.held_out_spread,
-            i_auroc: epoch.i_auroc,
-            p_auroc: epoch.p_auroc,
-            selected_on_test,
-        }));
-    }
-    records
 }

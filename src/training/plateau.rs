@@ -15,21 +15,21 @@
 //!
 //! # Constants
 //!
-//! A hundredth of the blind head's loss is about what an epoch's loss scatters by on small categories, so less cannot be
-//! told from chance; scores may move by a twentieth of the gap, which is less than they spread. Ten epochs make means of
-//! both steady. So nothing ends before twenty epochs.
+//! A hundredth of the loss of a head that tells nothing apart, and a twentieth of the gap, are less than a result could show:
+//! both bound what ten further epochs would change. Ten epochs a window make means steady although single epochs scatter.
+//! So nothing ends before twenty epochs.
 //!
 //! # Several folds
 //!
 //! The fold that settles first decides for all, and folds after it train no further: up to there, and no further, each fold
 //! has scores, which thresholds need of the shipped head's own epoch.
 
-use super::selection::{FoldTraining, blind_loss, gap, has_learned};
+use super::selection::{FoldTraining, gap, has_learned};
 use crate::backend::Loss;
 
 /// Epochs in each of the windows that are compared.
 const WINDOW: usize = 10;
-/// By how much the loss may still change, as a share of a blind head's loss.
+/// By how much the loss may still change, as a share of the loss of a head that tells nothing apart.
 const LOSS_TOLERANCE: f64 = 0.01;
 /// By how much held-out images' scores may still change, as a share of the gap.
 const SCORE_TOLERANCE: f64 = 0.05;
@@ -39,7 +39,7 @@ pub(super) fn has_settled(fold: &FoldTraining<'_>, loss: Loss) -> bool {
     let Some(first) = fold.losses.len().checked_sub(2 * WINDOW) else { return false };
     let (before, now) = fold.losses[first..].split_at(WINDOW);
     let (before, now) = (mean(before.iter().copied()), mean(now.iter().copied()));
-    if !has_learned(loss, now) || (before - now).abs() > LOSS_TOLERANCE * blind_loss(loss) {
+    if !has_learned(loss, now) || (before - now).abs() > LOSS_TOLERANCE * loss.of_equal_scores() {
         return false;
     }
     // Of the window that begins after so many epochs.

@@ -32,28 +32,20 @@ use crate::backend::Loss;
 /// Epochs on either side that are averaged with an epoch's own spread.
 const NEIGHBOURS: usize = 2;
 
-/// The least loss of a head that gives all features one and the same score.
-pub(super) fn blind_loss(loss: Loss) -> f64 {
-    match loss {
-        Loss::TruncatedL1(margins) => margins.positive - margins.negative,
-        Loss::CrossEntropy(_) => 2.0 * std::f64::consts::LN_2,
-    }
-}
-
 /// How far apart good features and those with noise score: between a head's constant scores of the one and of the other, if
 /// that head has the loss `value`. For the truncated loss that is the mean distance of the scores, those beyond their
 /// margins counted at the margins.
 pub(super) fn gap(loss: Loss, value: f64) -> f64 {
     match loss {
-        Loss::TruncatedL1(_) => blind_loss(loss) - value,
-        // value = 2 · ln(1 + e^(−gap/2))
-        Loss::CrossEntropy(_) => -2.0 * (value / 2.0).exp_m1().ln(),
+        Loss::TruncatedL1(_) => loss.of_equal_scores() - value,
+        // value = ln(1 + e^(−gap/2)), for good features and for those with noise
+        Loss::CrossEntropy(_) => -2.0 * value.exp_m1().ln(),
     }
 }
 
 /// Whether an epoch's loss is below half of what a head reaches that tells nothing apart.
 pub(super) fn has_learned(loss: Loss, value: f64) -> bool {
-    value < 0.5 * blind_loss(loss)
+    value < 0.5 * loss.of_equal_scores()
 }
 
 /// One calibration head: its loss after each epoch, and what its held-out images scored.
@@ -135,14 +127,15 @@ mod tests {
 
     #[test]
     fn a_head_of_constant_scores_has_its_gap() {
-        // D = ±g/2: the truncated loss is 1 − g up to the margins, cross-entropy 2·ln(1 + e^(−g/2)).
+        // D = ±g/2: the truncated loss is 1 − g up to the margins, cross-entropy ln(1 + e^(−g/2)).
         for g in [0.25, 0.5, 1.0] {
             assert!((gap(LOSS, 1.0 - g) - g).abs() < 1e-12);
-            let value = 2.0 * (-g / 2.0).exp().ln_1p();
+            let value = (-g / 2.0).exp().ln_1p();
             assert!((gap(Loss::CrossEntropy(MARGINS), value) - g).abs() < 1e-12);
         }
-        let value = blind_loss(Loss::CrossEntropy(MARGINS));
-        assert!(gap(Loss::CrossEntropy(MARGINS), value).abs() < 1e-12 && gap(LOSS, blind_loss(LOSS)) == 0.0);
+        for loss in [LOSS, Loss::CrossEntropy(MARGINS)] {
+            assert!(gap(loss, loss.of_equal_scores()).abs() < 1e-12);
+        }
         assert!(!has_learned(LOSS, 0.5) && has_learned(LOSS, 0.49));
     }
 

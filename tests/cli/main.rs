@@ -11,6 +11,7 @@ mod bench;
 mod bundle;
 mod determinism;
 mod epoch_choice;
+mod feature_scale;
 mod figures;
 #[cfg(target_os = "linux")]
 mod full_disk;
