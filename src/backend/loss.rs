@@ -27,6 +27,16 @@ impl Loss {
             Loss::TruncatedL1(margins) | Loss::CrossEntropy(margins) => margins,
         }
     }
+
+    /// The smallest loss of a head that scores everything alike: what one has that learned nothing.
+    pub fn of_equal_scores(&self) -> f64 {
+        match self {
+            // (th⁺ − D) + (D − th⁻), for any D between the two.
+            Loss::TruncatedL1(margins) => margins.positive - margins.negative,
+            // At D = 0; PyTorch's mean runs over both halves.
+            Loss::CrossEntropy(_) => std::f64::consts::LN_2,
+        }
+    }
 }
 
 /// Number of sums in the tensor that [`Backend::loss`](super::Backend::loss) adds to, in this order.

@@ -41,12 +41,12 @@ pub fn measure_training<B: Backend<Scalar = f32>>(
     }
 
     let settings = TrainingSettings { batch, ..metadata.settings.training.clone() };
-    let config = settings.head(extractor.channels());
     let images = (0..files.len() as u32).collect();
-    let plan = TrainingPlan { settings, channels: extractor.channels(), seed: 0, images };
+    let head = settings.head(extractor.channels());
+    let plan = TrainingPlan { settings, head, seed: 0, images };
     let samples = epochs(backend, &plan, &features.cache, protocol)?;
 
-    let macs = work::trained_head(config, features.grid.0 * features.grid.1);
+    let macs = work::trained_head(head, features.grid.0 * features.grid.1);
     let work = (files.len(), macs);
     Ok(Measurement {
         images: Some(files.len()),

@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn head(adaptor: AdaptorKind) -> HeadConfig {
-        HeadConfig { channels: 1536, adaptor, adaptor_bias: false, hidden: 1024 }
+        HeadConfig { channels: 1536, adaptor, adaptor_bias: false, hidden: 1024, feature_scale: 1.0 }
     }
 
     /// The figures of the design for the paper's network at 224 px.
@@ -165,7 +165,8 @@ mod tests {
         assert_eq!(macs("layer3.5.conv3"), 14 * 14 * 1024 * 512);
 
         // A head of two inputs and three hidden units on one position.
-        let tiny = |adaptor| HeadConfig { channels: 2, adaptor, adaptor_bias: false, hidden: 3 };
+        let tiny =
+            |adaptor| HeadConfig { channels: 2, adaptor, adaptor_bias: false, hidden: 3, feature_scale: 1.0 };
         assert_eq!(deployed_head(tiny(AdaptorKind::Linear), &[(1, 2)]), 2 * 3 + 3);
         // G: 4 forward, 4 backward. D on two rows: 6 forward, 6 and 6 backward; the last layer 3, 3 and 3.
         assert_eq!(trained_head(tiny(AdaptorKind::Linear), 1), 8 + 2 * 18 + 2 * 9);

@@ -14,6 +14,8 @@ pub(super) struct ResolvedBackbone {
     pub weights: StateDict,
     /// Architecture and hash.
     pub identity: BackboneIdentity,
+    /// Whether features are known to have the scale that the noise presumes.
+    pub has_v1_scale: bool,
     /// The choice in words.
     pub description: String,
     deepest_level: usize,
@@ -42,7 +44,7 @@ pub(super) fn resolve_backbone(
         name => Some(name.parse::<Architecture>()?),
     };
     let source = weights.map_or(Ok(WeightsSource::Installed), str::parse)?;
-    let Resolved { architecture, weights, description, .. } =
+    let Resolved { architecture, weights, has_v1_scale, description } =
         resolve(architecture, &source, store::folder().as_deref(), deepest_level)?;
     let embedded = architecture == Architecture::Resnet18Slim
         && matches!(source, WeightsSource::Installed | WeightsSource::Embedded);
@@ -53,7 +55,7 @@ pub(super) fn resolve_backbone(
     };
     let sha256 = weights.hash(architecture, deepest_level);
     let identity = BackboneIdentity { architecture, sha256, origin };
-    Ok(ResolvedBackbone { weights, identity, description, deepest_level })
+    Ok(ResolvedBackbone { weights, identity, has_v1_scale, description, deepest_level })
 }
 
 /// Reads a model and builds its detector, with the backbone from inside the model, from `weights`, or from where the

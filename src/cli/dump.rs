@@ -136,6 +136,7 @@ fn dump_model<B: Backend<Scalar = f32>>(
         return Ok(());
     }
     let head = Head::from_tensors(backend, model.metadata.head, &model.head)?;
+    let rows = scaled(backend, rows, model.metadata.head.feature_scale)?;
     let adapted = head.adapt(backend, &rows)?;
     let discriminated = head.discriminate(backend, adapted.as_ref().unwrap_or(&rows))?;
     if let Some(adapted) = adapted {
@@ -151,4 +152,15 @@ fn dump_model<B: Backend<Scalar = f32>>(
     tensors.insert("map".to_owned(), backend.download(&maps)?);
     tensors.insert("image_score".to_owned(), backend.download(&image)?);
     Ok(())
+}
+
+/// Features as the plain head takes them. The folded one has the factor in its weights, so no device has an operation for
+/// it.
+fn scaled<B: Backend<Scalar = f32>>(backend: &B, rows: B::Tensor, factor: f64) -> anyhow::Result<B::Tensor> {
+    if factor == 1.0 {
+        return Ok(rows);
+    }
+    let rows = backend.download(&rows)?;
+    let values = rows.data().iter().map(|&value| (f64::from(value) * factor) as f32).collect();
+    Ok(backend.upload(&Tensor::new(rows.shape(), values))?)
 }

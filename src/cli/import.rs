@@ -5,7 +5,7 @@ use super::backbone::resolve_backbone;
 use super::console::Console;
 use crate::backbone::architecture::Architecture;
 use crate::detector::{FORMAT, Model, ModelMetadata, Thresholds, import_head};
-use crate::settings::{Preset, Settings};
+use crate::settings::{FeatureScale, Preset, Settings};
 use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub(super) fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<Outcom
     features.preprocess.crop = args.size.unwrap_or(features.preprocess.crop);
     (training.adaptor, training.adaptor_bias) = (head.adaptor, head.adaptor_bias);
     training.hidden = head.hidden;
+    // Their code takes features as they are.
+    training.feature_scale = FeatureScale::None;
     settings.validate()?;
 
     let deepest = settings.features.levels.deepest();

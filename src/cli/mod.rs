@@ -28,6 +28,7 @@ mod sweep;
 mod test;
 mod threshold;
 mod train;
+mod training_outcome;
 mod training_run;
 mod weights;
 

@@ -5,17 +5,19 @@ use super::console::Console;
 use super::evaluation::Evaluation;
 use super::model_folder::{MODEL_FILE, TrainingSummary, read_result, remove_earlier_marks, set_finished};
 use super::run_folder::{RunFolder, RunRecord};
-use super::{Outcome, run_report};
+use super::{Outcome, run_report, training_outcome};
 use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::data::{Category, Exif, LoaderOptions};
 use crate::detector::{Detector, FORMAT, Model, ModelMetadata, Thresholds};
+use crate::head::HeadConfig;
 use crate::report::jsonl::write_lines;
 use crate::report::results::{CategoryResult, Results};
 use crate::report::training_log::EpochRecord;
+use crate::settings::FeatureScale;
 use crate::training::{
-    Calibration, CalibrationPlan, Event, Features, ModelTraining, TrainedHead, checkpoint_path,
-    extract_features,
+    CalibrationPlan, Event, Features, ModelTraining, PRESUMED_STD, TrainedHead, checkpoint_path,
+    extract_features, measured_feature_scale,
 };
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -240,23 +242,55 @@ impl Run<'_> {
     ) -> anyhow::Result<(Model, TrainingSummary)> {
         let features = &extracted.features;
         let started = std::time::Instant::now();
-        let trained = self.train(backend, extractor, category, seed, features, model_folder)?;
+        let feature_scale = self.feature_scale(backend, category, features)?;
+        let head = self.record.spec.settings.training.head(extractor.channels());
+        let head = HeadConfig { feature_scale, ..head };
+        let trained = self.train(backend, head, category, seed, features, model_folder)?;
         let summary = TrainingSummary {
             skipped: features.skipped.len(),
             final_loss: trained.history.last().and_then(|epochs| epochs.last()).map(|epoch| epoch.loss),
             extract_seconds: extracted.seconds,
             train_seconds: started.elapsed().as_secs_f64(),
         };
-        let model = self.assemble(category, seed, features.images.len(), extractor.channels(), &trained);
+        let model = self.assemble(category, seed, features.images.len(), head, &trained);
         model.save(&model_folder.join(MODEL_FILE))?;
-        self.announce_thresholds(category, model.metadata.calibration.as_ref());
+        training_outcome::tell(&self.record.spec, &model.metadata, summary.final_loss, self.console);
         Ok((model, summary))
+    }
+
+    /// The factor of a category's features, measured where the settings and the weights ask for it.
+    fn feature_scale<B: Backend<Scalar = f32>>(
+        &self,
+        backend: &B,
+        category: &Category,
+        features: &Features<B>,
+    ) -> anyhow::Result<f64> {
+        let asked = self.record.spec.settings.training.feature_scale;
+        match asked.settled(self.backbone.has_v1_scale) {
+            FeatureScale::None => Ok(1.0),
+            FeatureScale::Factor(factor) => Ok(factor),
+            FeatureScale::Auto | FeatureScale::ByWeights => {
+                let Some(factor) = measured_feature_scale(backend, features)? else {
+                    bail!(
+                        "{}: the features of the training images do not vary, so they have no scale; check the images \
+                         and the weights (`simplenet weights verify`), or name a factor with --feature-scale",
+                        category.name
+                    );
+                };
+                self.console.say(format_args!(
+                    "{}: features are multiplied by {factor:.4}, so that their channels deviate by {PRESUMED_STD} as \
+                     the noise's sigma presumes (--feature-scale none takes them as they are)",
+                    category.name
+                ));
+                Ok(factor)
+            }
+        }
     }
 
     fn train<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
-        extractor: &FeatureExtractor<B>,
+        head: HeadConfig,
         category: &Category,
         seed: u64,
         features: &Features<B>,
@@ -267,14 +301,14 @@ impl Run<'_> {
         let side = settings.features.preprocess.crop as usize;
         let training = ModelTraining {
             settings: &settings.training,
-            channels: extractor.channels(),
+            head,
             grid: features.grid,
             size: (side, side),
             map_sigma: settings.map_sigma,
             images: features.images.len(),
             seed,
             calibration: spec.calibration,
-            fingerprint: self.fingerprint(category, seed, features)?,
+            fingerprint: self.fingerprint(category, seed, head, features)?,
             checkpoint: &checkpoint_path(model_folder),
         };
         if spec.calibration != CalibrationPlan::None && features.images.len() < 2 {
@@ -319,7 +353,7 @@ impl Run<'_> {
         category: &Category,
         seed: u64,
         images: usize,
-        channels: usize,
+        head: HeadConfig,
         trained: &TrainedHead,
     ) -> Model {
         let spec = &self.record.spec;
@@ -329,7 +363,7 @@ impl Run<'_> {
                 category: category.name.clone(),
                 backbone: self.backbone.identity.clone(),
                 settings: spec.settings.clone(),
-                head: spec.settings.training.head(channels),
+                head,
                 seed,
                 train_images: images,
                 synthetic_data: self.record.synthetic_data,
@@ -342,36 +376,12 @@ impl Run<'_> {
         }
     }
 
-    fn announce_thresholds(&self, category: &Category, calibration: Option<&Calibration>) {
-        let Some(calibration) = calibration else {
-            if self.record.spec.calibration != CalibrationPlan::None {
-                self.console.warn(format_args!("{}: the model has no threshold", category.name));
-            }
-            return;
-        };
-        let held_out = calibration.held_out.scores.len();
-        self.console.say(format_args!(
-            "{}: threshold {:.4} from {held_out} held-out good images; at most {:.0} % of good parts are rejected \
-             ({:.0} % confidence)",
-            category.name,
-            calibration.image_threshold,
-            100.0 * calibration.false_reject_bound,
-            100.0 * calibration.confidence
-        ));
-        if calibration.is_weak() {
-            self.console.say(format_args!(
-                "{}: so few images were held out that the threshold is only their maximum; \
-                 --calibration-folds 5 holds out every image once",
-                category.name
-            ));
-        }
-    }
-
     /// Identifies a training: what it sees, with what, how. A checkpoint of another one is refused.
     fn fingerprint<B: Backend>(
         &self,
         category: &Category,
         seed: u64,
+        head: HeadConfig,
         features: &Features<B>,
     ) -> anyhow::Result<String> {
         let spec = &self.record.spec;
@@ -384,6 +394,7 @@ impl Run<'_> {
             spec.ignore_exif,
             &category.name,
             seed,
+            head,
         ))?);
         hash.update(features.digest);
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())

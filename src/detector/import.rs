@@ -86,5 +86,5 @@ fn config(found: &BTreeMap<String, &TorchTensor>) -> Result<HeadConfig, String> 
     if adaptor_bias && adaptor == AdaptorKind::None {
         return Err("pre_projection.layers.0fc.weight is missing".to_owned());
     }
-    Ok(HeadConfig { channels, adaptor, adaptor_bias, hidden })
+    Ok(HeadConfig { channels, adaptor, adaptor_bias, hidden, feature_scale: 1.0 })
 }

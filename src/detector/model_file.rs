@@ -86,7 +86,11 @@ impl ModelMetadata {
         let widths = self.backbone.architecture.channels();
         let levels: Vec<usize> = features.levels.as_slice().iter().map(|level| widths[level - 1]).collect();
         let channels = features.aggregation.output_channels(&levels);
-        if self.head != self.settings.training.head(channels) {
+        let feature_scale = self.head.feature_scale;
+        if !(feature_scale.is_finite() && feature_scale > 0.0) {
+            return Err("the scale of its features is no positive number".to_owned());
+        }
+        if self.head != (HeadConfig { feature_scale, ..self.settings.training.head(channels) }) {
             return Err("its head does not fit its settings".to_owned());
         }
         match &self.calibration {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! 3.08 GMAC a 224 px image become 1.23 for the default backbone. Folded in `f64`: on a trained head the products
-//! cancel, and `f32` would lose what distinguishes a defect. The `mlp` adaptor keeps its own layer.
+//! cancel, and `f32` would lose what distinguishes a defect. The `mlp` adaptor keeps its own layer. What features are
+//! multiplied by is part of whichever layer meets them first.
 
 use super::{
     ADAPTOR_BIAS, ADAPTOR_WEIGHT, AdaptorKind, BETA, GAMMA, HIDDEN_BIAS, HIDDEN_WEIGHT, HeadConfig,
@@ -32,7 +33,7 @@ pub struct FoldedHead {
 }
 
 impl FoldedHead {
-    /// Folds a head with running statistics.
+    /// Folds a head with running statistics. It takes features as the backbone gives them.
     ///
     /// # Panics
     /// If tensors are missing or misshapen; readers of files check before.
@@ -50,7 +51,7 @@ impl FoldedHead {
             Tensor::full([config.channels], 0.0)
         };
 
-        let (mut weight, adaptor) = match config.adaptor {
+        let (mut weight, mut adaptor) = match config.adaptor {
             AdaptorKind::None => (hidden_weight, None),
             AdaptorKind::Mlp => (hidden_weight, Some((widened(ADAPTOR_WEIGHT), adaptor_bias))),
             AdaptorKind::Linear => {
@@ -77,6 +78,8 @@ impl FoldedHead {
             bias[unit] = scale * (bias[unit] - mean.data()[unit]) + beta.data()[unit];
         }
         let bias = Tensor::new([config.hidden], bias);
+        let first = adaptor.as_mut().map_or(&mut weight, |(weight, _)| weight);
+        first.data_mut().iter_mut().for_each(|w| *w *= config.feature_scale);
         let mut score_weight = widened(SCORE_WEIGHT);
         score_weight.data_mut().iter_mut().for_each(|w| *w = -*w);
         Ok(Self { adaptor, weight, bias, score_weight })

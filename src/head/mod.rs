@@ -38,7 +38,7 @@ pub enum AdaptorKind {
 }
 
 /// The shape of a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HeadConfig {
     /// Channels C of a feature vector.
     pub channels: usize,
@@ -48,6 +48,15 @@ pub struct HeadConfig {
     pub adaptor_bias: bool,
     /// Width of the discriminator's hidden layer.
     pub hidden: usize,
+    /// What features are multiplied by before all else; absent from models that were written before there was a choice.
+    /// [`Head`] takes features that were multiplied, [`FoldedHead`] holds it in its first weights.
+    #[serde(default = "unscaled")]
+    pub feature_scale: f64,
+}
+
+/// Features as they are.
+fn unscaled() -> f64 {
+    1.0
 }
 
 /// A trained tensor.
@@ -353,7 +362,7 @@ mod tests {
                 (AdaptorKind::Mlp, true),
                 (AdaptorKind::None, false),
             ] {
-                let config = HeadConfig { channels: 5, adaptor, adaptor_bias, hidden: 7 };
+                let config = HeadConfig { channels: 5, adaptor, adaptor_bias, hidden: 7, feature_scale: 1.0 };
                 let mut head = Head::initial(&cpu, config, 1).unwrap();
                 let noise = Noise { sigma: 0.5, mixtures: 1, seed: 8, schedule: &fourth_step(&cpu) };
                 let input = cpu.upload(&features(config.channels)).unwrap();
@@ -393,8 +402,13 @@ mod tests {
 
     #[test]
     fn f32_training_forward_follows_f64() {
-        let config =
-            HeadConfig { channels: 33, adaptor: AdaptorKind::Linear, adaptor_bias: false, hidden: 65 };
+        let config = HeadConfig {
+            channels: 33,
+            adaptor: AdaptorKind::Linear,
+            adaptor_bias: false,
+            hidden: 65,
+            feature_scale: 1.0,
+        };
         let schedule = fourth_step(&Cpu::<f64>::new());
         let noise = || Noise { sigma: 0.015, mixtures: 1, seed: 8, schedule: &schedule };
         let double = {

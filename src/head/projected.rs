@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::backend::{Aggregation, AggregationMode, CachePrecision, FeatureCacheOptions};
-    use crate::head::Head;
+    use crate::head::{Head, HeadConfig};
     use crate::random::{Philox, Stream};
     use crate::settings::{Preset, Settings};
     use crate::tensor::relative_error;
@@ -153,7 +153,7 @@ mod tests {
     /// Against the head as it was trained, in f64, on features that were resized first.
     #[test]
     fn projecting_first_changes_rounding_only() {
-        for mode in [AggregationMode::Mean, AggregationMode::PatchCore] {
+        for (mode, feature_scale) in [(AggregationMode::Mean, 1.0), (AggregationMode::PatchCore, 0.37)] {
             let aggregation = Aggregation { mode, patch: 3 };
             let channels: Vec<usize> = LEVELS.iter().map(|level| level[2]).collect();
             let shares: Vec<usize> =
@@ -161,9 +161,9 @@ mod tests {
             let mut settings = Settings::preset(Preset::Paper).training;
             (settings.hidden, settings.epochs, settings.adaptor_rule.learning_rate) = (48, 40, 1e-3);
             let images = (0..IMAGES as u32).collect();
-            let plan = TrainingPlan { settings, channels: shares.iter().sum(), seed: 3, images };
+            let config = HeadConfig { feature_scale, ..settings.head(shares.iter().sum()) };
+            let plan = TrainingPlan { settings, head: config, seed: 3, images };
             let tensors = train(&aggregation, &plan);
-            let config = plan.settings.head(plan.channels);
 
             let exact = Cpu::<f64>::new();
             let widened = |tensor: &Tensor<f32>| {
@@ -174,7 +174,9 @@ mod tests {
             let wide: Vec<_> = levels().iter().map(|level| exact.upload(&widened(level)).unwrap()).collect();
             let features = exact.aggregate(&wide.iter().collect::<Vec<_>>(), &aggregation).unwrap();
             let &[n, h, w, c] = features.shape() else { panic!("four axes") };
-            let features = exact.reshape(features, &[n * h * w, c]);
+            let features = exact.download(&features).unwrap().into_data();
+            let scaled = features.iter().map(|x| x * feature_scale).collect();
+            let features = exact.upload(&Tensor::new([n * h * w, c], scaled)).unwrap();
             let adapted = head.adapt(&exact, &features).unwrap();
             let scores = head.discriminate(&exact, adapted.as_ref().unwrap()).unwrap();
             let reference: Vec<f64> =

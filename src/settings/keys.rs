@@ -191,7 +191,7 @@ fn change_margins(loss: &mut Loss, change: impl FnOnce(&mut Margins)) {
 }
 
 /// All of them, in the order of the pipeline. A setting that changes others stands before them.
-pub static KEYS: [Key; 22] = [
+pub static KEYS: [Key; 24] = [
     Key {
         name: "fit",
         value: "FIT",
@@ -274,6 +274,27 @@ pub static KEYS: [Key; 22] = [
         choices: &[],
         get: |s| Value::Float(s.training.noise_sigma),
         set: |s, text| number(text).map(|sigma| s.training.noise_sigma = sigma),
+    },
+    Key {
+        name: "noise-mixtures",
+        value: "N",
+        about: "Standard deviations the noise is drawn from, a row at a time: σ·1.1^k for every k below N (the authors' \
+                `mix_noise`); 1 is the paper",
+        choices: &[],
+        get: |s| Value::Integer(s.training.noise_mixtures.into()),
+        set: |s, text| number(text).map(|mixtures| s.training.noise_mixtures = mixtures),
+    },
+    Key {
+        name: "feature-scale",
+        value: "SCALE",
+        about: "What features are multiplied by before the head. σ is absolute and presumes the scale of ImageNet weights \
+                of version 1. `auto` measures the training features and brings them to it, `none` takes them as they \
+                are, a number is the factor; `by-weights` is none for weights that are known to have it, else auto",
+        choices: &[],
+        get: |s| Value::String(s.training.feature_scale.to_string()),
+        set: |s, text| {
+            text.parse().map(|scale| s.training.feature_scale = scale).map_err(|error| format!("{error}"))
+        },
     },
     Key {
         name: "loss",

@@ -1,9 +1,11 @@
 //! Every number a result depends on, with the presets of the paper and of its authors' code.
 
 mod config;
+mod feature_scale;
 mod keys;
 
 pub use config::{Config, ConfigError, render, resolve};
+pub use feature_scale::{FeatureScale, InvalidFeatureScale};
 pub use keys::{KEYS, Key, Overrides, SettingError};
 
 use crate::backbone::Levels;
@@ -21,6 +23,8 @@ const MAX_RESIZE: u32 = 16_384;
 const MAX_EPOCHS: usize = 100_000;
 const MAX_BATCH: usize = 4096;
 const MAX_HIDDEN: usize = 1 << 16;
+/// The widest component deviates by σ·1.1⁶³, four hundred times σ.
+const MAX_NOISE_MIXTURES: usize = 64;
 
 /// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,13 @@ pub struct TrainingSettings {
     pub hidden: usize,
     /// Standard deviation σ of the anomaly features' noise.
     pub noise_sigma: f64,
+    /// Standard deviations that rows of noise are drawn from: σ·1.1ᵏ for every k below it. Absent from models that were
+    /// written before it was a setting.
+    #[serde(default = "one")]
+    pub noise_mixtures: u32,
+    /// What features are multiplied by. Absent from models that were written before it was a setting.
+    #[serde(default)]
+    pub feature_scale: FeatureScale,
     /// What is minimised.
     pub loss: Loss,
     /// The optimiser of G.
@@ -82,14 +93,20 @@ pub struct TrainingSettings {
     pub batch: usize,
 }
 
+/// The default of a setting that files of earlier versions lack.
+fn one() -> u32 {
+    1
+}
+
 impl TrainingSettings {
-    /// The head these settings describe, for features of `channels`.
+    /// The head these settings describe, for features of `channels` that are taken as they are.
     pub fn head(&self, channels: usize) -> HeadConfig {
         HeadConfig {
             channels,
             adaptor: self.adaptor,
             adaptor_bias: self.adaptor_bias && self.adaptor != AdaptorKind::None,
             hidden: self.hidden,
+            feature_scale: 1.0,
         }
     }
 }
@@ -111,6 +128,8 @@ impl Settings {
                 adaptor_bias: false,
                 hidden: 1024,
                 noise_sigma: 0.015,
+                noise_mixtures: 1,
+                feature_scale: FeatureScale::ByWeights,
                 loss: Loss::TruncatedL1(margins),
                 adaptor_rule: adam(1e-4, 1e-5),
                 discriminator_rule: adam(2e-4, 1e-5),
@@ -152,6 +171,7 @@ impl Settings {
         positive("batch", training.batch as f64)?;
         positive("hidden", training.hidden as f64)?;
         positive("noise sigma", training.noise_sigma)?;
+        positive("noise-mixtures", f64::from(training.noise_mixtures))?;
         positive("adaptor learning rate", training.adaptor_rule.learning_rate)?;
         positive("discriminator learning rate", training.discriminator_rule.learning_rate)?;
         for rule in [training.adaptor_rule, training.discriminator_rule] {
@@ -179,6 +199,7 @@ impl Settings {
             ("epochs", training.epochs as usize, MAX_EPOCHS),
             ("batch", training.batch, MAX_BATCH),
             ("hidden", training.hidden, MAX_HIDDEN),
+            ("noise-mixtures", training.noise_mixtures as usize, MAX_NOISE_MIXTURES),
         ] {
             if value > most {
                 return Err(InvalidSettings::TooLarge { name, value, most });

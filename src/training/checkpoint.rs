@@ -99,7 +99,8 @@ mod tests {
     fn a_place_outside_of_the_training_is_refused() {
         let mut settings = Settings::preset(Preset::Paper).training;
         (settings.hidden, settings.batch) = (5, 3);
-        let plan = TrainingPlan { settings, channels: 4, seed: 1, images: (0..7).collect() };
+        let head = settings.head(4);
+        let plan = TrainingPlan { settings, head, seed: 1, images: (0..7).collect() };
         let cpu = Cpu::<f32>::new();
         let state = HeadTrainer::new(&cpu, plan.clone()).unwrap().state().unwrap();
         let continues = |epoch: u32, step_in_epoch: u32, step: u32| {

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod checkpoint;
+mod feature_scale;
 mod features;
 mod optimizer;
 mod trainer;
@@ -10,6 +11,7 @@ pub use calibration::{
     CONFIDENCE, Calibration, CalibrationPlan, FEW_IMAGES, FOLDS, Fold, HeldOut, THRESHOLD_QUANTILE,
 };
 pub use checkpoint::{Checkpoint, Progress, checkpoint_path};
+pub use feature_scale::{PRESUMED_STD, measured_feature_scale};
 pub use features::{Features, extract_features};
 pub use optimizer::Optimizer;
 pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
@@ -17,7 +19,7 @@ pub use trainer::{EpochSummary, HeadTrainer, Observer, Position, TrainingPlan};
 use crate::backend::{Backend, BackendError, Epoch};
 use crate::data::DataError;
 use crate::files::WriteError;
-use crate::head::{FoldedHead, Scorer};
+use crate::head::{FoldedHead, HeadConfig, Scorer};
 use crate::settings::TrainingSettings;
 use crate::tensor_file::NamedTensors;
 use std::path::{Path, PathBuf};
@@ -65,8 +67,8 @@ pub enum TrainingError {
 pub struct ModelTraining<'a> {
     /// Loss, optimisers, epochs, batch.
     pub settings: &'a TrainingSettings,
-    /// Channels C of a feature vector.
-    pub channels: usize,
+    /// The head to train.
+    pub head: HeadConfig,
     /// The features' grid `(H0, W0)`.
     pub grid: (usize, usize),
     /// The network's input `(H, W)`, the size of maps.
@@ -137,7 +139,7 @@ impl ModelTraining<'_> {
             let fold = folds.get(index);
             let plan = TrainingPlan {
                 settings: self.settings.clone(),
-                channels: self.channels,
+                head: self.head,
                 seed: if fold.is_some() { fold_seed(self.seed, index) } else { self.seed },
                 images: fold.map_or_else(|| all.clone(), |fold| fold.train.clone()),
             };
@@ -229,7 +231,7 @@ impl ModelTraining<'_> {
         fold: &Fold,
         held_out: &mut HeldOut,
     ) -> Result<(), TrainingError> {
-        let folded = FoldedHead::new(self.settings.head(self.channels), tensors)?;
+        let folded = FoldedHead::new(self.head, tensors)?;
         let scorer = Scorer::new(backend, &folded, self.grid, self.size, self.map_sigma)?;
         let mut schedule = backend.schedule(fold.held_out.len(), self.settings.batch)?;
         let epoch = Epoch { order: &fold.held_out, first_step: 0, done: 0 };

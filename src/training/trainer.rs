@@ -5,7 +5,7 @@ use super::optimizer::Optimizer;
 use crate::backend::{
     self, Backend, Epoch, LOSS_TOTALS, Noise, TOTAL_LOSS, TOTAL_NEGATIVE, TOTAL_POSITIVE, TOTAL_ROWS,
 };
-use crate::head::Head;
+use crate::head::{Head, HeadConfig};
 use crate::random::philox::{Philox, Stream};
 use crate::settings::TrainingSettings;
 use crate::tensor::Scalar;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingPlan {
     /// Loss, optimisers, epochs, batch.
     pub settings: TrainingSettings,
-    /// Channels C of a feature vector.
-    pub channels: usize,
+    /// The head to train; its features are multiplied as it says.
+    pub head: HeadConfig,
     /// Seed of initial values, order and noise.
     pub seed: u64,
     /// The images of the feature cache that this head sees.
@@ -81,8 +81,7 @@ const TOTALS: &str = "totals";
 impl<'b, B: Backend> HeadTrainer<'b, B> {
     /// A fresh head.
     pub fn new(backend: &'b B, plan: TrainingPlan) -> Result<Self, TrainingError> {
-        let config = plan.settings.head(plan.channels);
-        Self::from_head(backend, Head::initial(backend, config, plan.seed)?, plan)
+        Self::from_head(backend, Head::initial(backend, plan.head, plan.seed)?, plan)
     }
 
     /// A head with given initial values.
@@ -101,8 +100,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
         position: Position,
         state: &NamedTensors<B::Scalar>,
     ) -> Result<Self, TrainingError> {
-        let config = plan.settings.head(plan.channels);
-        let mut trainer = Self::from_head(backend, Head::from_tensors(backend, config, state)?, plan)?;
+        let mut trainer = Self::from_head(backend, Head::from_tensors(backend, plan.head, state)?, plan)?;
         trainer.optimizer.restore(backend, &trainer.head, state)?;
         trainer.totals = backend.upload(&state[TOTALS])?;
         trainer.position = position;
@@ -119,7 +117,7 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
 
     /// Names and shapes of [`HeadTrainer::state`], by which a reader checks a file.
     pub fn state_tensors(plan: &TrainingPlan) -> Vec<(String, Vec<usize>)> {
-        let config = plan.settings.head(plan.channels);
+        let config = plan.head;
         let mut list: Vec<_> = config.tensors().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
         for prefix in ["first", "second"] {
             list.extend(config.parameters().into_iter().map(|(n, s)| (format!("{prefix}.{n}"), s)));
@@ -204,8 +202,13 @@ impl<'b, B: Backend> HeadTrainer<'b, B> {
     fn step(&mut self, cache: &B::FeatureCache, images: usize) -> backend::Result<()> {
         let settings = &self.plan.settings;
         let (backend, schedule) = (self.backend, &mut self.schedule);
-        let noise = Noise { sigma: settings.noise_sigma, mixtures: 1, seed: self.plan.seed, schedule };
-        let features = backend.gather_rows(cache, schedule, images, 1.0)?;
+        let noise = Noise {
+            sigma: settings.noise_sigma,
+            mixtures: settings.noise_mixtures,
+            seed: self.plan.seed,
+            schedule,
+        };
+        let features = backend.gather_rows(cache, schedule, images, self.plan.head.feature_scale)?;
         let (tape, scores) = self.head.record(backend, features, noise)?;
         let gradient = tape.loss(scores, settings.loss, images, &mut self.totals)?;
         let gradients = tape.backward(scores, gradient)?;

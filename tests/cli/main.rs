@@ -11,6 +11,7 @@ mod bench;
 mod bundle;
 mod config;
 mod determinism;
+mod feature_scale;
 mod figures;
 #[cfg(target_os = "linux")]
 mod full_disk;

@@ -35,6 +35,7 @@ fn forward(device: &Cpu<f32>, architecture: Architecture) -> (Vec<Tensor<f32>>, 
         adaptor: AdaptorKind::Linear,
         adaptor_bias: false,
         hidden: 48,
+        feature_scale: 1.0,
     };
     let head = Head::initial(device, config, 0).unwrap().to_tensors(device).unwrap();
     let head = FoldedHead::new(config, &head).unwrap();

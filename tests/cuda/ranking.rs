@@ -65,13 +65,8 @@ fn train(images: &[Vec<u8>]) -> Head {
     cpu.finish_features(&mut cache).unwrap();
     let mut settings = Settings::preset(Preset::Paper).training;
     (settings.epochs, settings.hidden) = (EPOCHS, 128);
-    let plan = TrainingPlan {
-        channels: extractor.channels(),
-        seed: 0,
-        images: (0..images.len() as u32).collect(),
-        settings,
-    };
-    let config = plan.settings.head(plan.channels);
+    let config = settings.head(extractor.channels());
+    let plan = TrainingPlan { head: config, seed: 0, images: (0..images.len() as u32).collect(), settings };
     let mut trainer = HeadTrainer::new(&cpu, plan).unwrap();
     trainer.run(&cache, &mut |_, _| Ok(())).unwrap();
     Head { config, tensors: trainer.head().to_tensors(&cpu).unwrap() }

@@ -25,7 +25,8 @@ const EPOCHS: u32 = 5;
 fn plan(preset: Preset) -> TrainingPlan {
     let mut settings = Settings::preset(preset).training;
     (settings.hidden, settings.epochs, settings.batch) = (68, EPOCHS, BATCH);
-    TrainingPlan { settings, channels: CHANNELS, seed: 5, images: (0..IMAGES as u32).collect() }
+    let head = settings.head(CHANNELS);
+    TrainingPlan { settings, head, seed: 5, images: (0..IMAGES as u32).collect() }
 }
 
 /// The features of all images; beyond `host_bytes`, and where the device has no room for them, in a file.

@@ -97,7 +97,7 @@ fn check_case<B: Backend>(
     let case = format!("{rows}x{channels}x{hidden}/{adaptor_name}/{loss_name}");
     let named = |name: &str| format!("{case}/{name}");
     let (adaptor, adaptor_bias) = adaptor(adaptor_name);
-    let config = HeadConfig { channels, adaptor, adaptor_bias, hidden };
+    let config = HeadConfig { channels, adaptor, adaptor_bias, hidden, feature_scale: 1.0 };
     let mut head = Head::from_tensors(backend, config, &start(&case, config)).unwrap();
     let features = values(&named("features").replace("/features", " features"), &[rows, channels], 0.4, 0.5);
     let features = || backend.upload(&features).unwrap();

@@ -95,8 +95,8 @@ pub(crate) fn check<B: Backend>(backend: &B, name: &'static str) -> Findings {
     findings.note(Row::OfficialFeatures, "features", error, FEATURES);
 
     let plan = TrainingPlan {
+        head: settings.training.head(extractor.channels()),
         settings: settings.training,
-        channels: extractor.channels(),
         seed: SEED,
         images: (0..IMAGES as u32).collect(),
     };

@@ -57,7 +57,8 @@ fn plan(&Case(_, preset, adaptor_name, loss_name, margins, _): &Case) -> Trainin
     settings.loss = loss(loss_name, margins);
     (settings.hidden, settings.epochs, settings.batch) = (HIDDEN, 3, BATCH);
     settings.noise_sigma = SIGMA;
-    TrainingPlan { settings, channels: CHANNELS, seed: SEED, images: (0..IMAGES as u32).collect() }
+    let head = settings.head(CHANNELS);
+    TrainingPlan { settings, head, seed: SEED, images: (0..IMAGES as u32).collect() }
 }
 
 /// A trainer at the case's start, and the features it learns from.

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Epoch};
 use crate::data::{Category, Exif, LoaderOptions};
 use crate::detector::{Detector, Model};
 use crate::files::write_whole;
-use crate::head::{AdaptorKind, Head};
+use crate::head::{AdaptorKind, Head, HeadConfig};
 use crate::metrics::ColumnSpread;
 use crate::report::svg::{Distribution, Histogram, Panel, Tone, panels};
 use crate::training::{Features, extract_features};
@@ -114,21 +114,21 @@ fn features<B: Backend<Scalar = f32>>(
     Ok(features)
 }
 
-/// The standard deviation of each dimension over all positions of all images: before and after the adaptor. None where
-/// there is but one position.
+/// The standard deviation of each dimension over all positions of all images, multiplied as the head's training saw them:
+/// before and after the adaptor. None where there is but one position.
 fn spread<B: Backend<Scalar = f32>>(
     backend: &B,
     features: &Features<B>,
     head: &Head<B>,
     batch: usize,
 ) -> anyhow::Result<Option<[Vec<f64>; 2]>> {
-    let channels = head.config().channels;
+    let HeadConfig { channels, feature_scale, .. } = head.config();
     let (mut before, mut after) = (ColumnSpread::new(channels), ColumnSpread::new(channels));
     let order: Vec<u32> = (0..features.images.len() as u32).collect();
     let mut schedule = backend.schedule(order.len(), batch)?;
     backend.begin_epoch(&mut schedule, &Epoch { order: &order, first_step: 0, done: 0 })?;
     for images in order.chunks(batch) {
-        let rows = backend.gather_rows(&features.cache, &schedule, images.len(), 1.0)?;
+        let rows = backend.gather_rows(&features.cache, &schedule, images.len(), feature_scale)?;
         backend.end_step(&mut schedule)?;
         before.add(backend.download(&rows)?.data());
         let adapted = head.adapt(backend, &rows)?.context("the adaptor was checked to be there")?;
