@@ -26,7 +26,7 @@ pub use clock::{LEAST_REPEATS, Protocol, Samples};
 pub use files::measure_files;
 pub use model::measure_model;
 pub use product::ProductRate;
-pub use report::{Measurement, PAPER_RATE, Report, Scope, Setup};
+pub use report::{Measurement, Network, PAPER_RATE, Report, Scope, Setup, network};
 pub use stages::{StageTime, time_stages};
 pub use subject::{Subject, untrained};
 pub use text::render;

@@ -4,7 +4,9 @@ use super::clock::Samples;
 use super::statistics::{self, Latency};
 use super::{ProductRate, StageTime, memory};
 use crate::backend::Backend;
+use crate::settings::{KEYS, Settings};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Images a second that the paper states, on an RTX 3080 Ti at batch 1.
@@ -32,6 +34,16 @@ impl fmt::Display for Scope {
     }
 }
 
+/// Settings by name, with their values.
+pub type Network = BTreeMap<String, toml::Value>;
+
+/// The settings that make one network slower than another on the same backbone at the same size.
+pub fn network(settings: &Settings) -> Network {
+    let decide = ["levels", "patch", "aggregation", "adaptor", "hidden"];
+    let keys = KEYS.iter().filter(|key| decide.contains(&key.name));
+    keys.map(|key| (key.name.to_owned(), key.get(settings))).collect()
+}
+
 /// What was measured, in the words of the command line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setup {
@@ -41,6 +53,8 @@ pub struct Setup {
     pub weights: String,
     /// Side of the network's input.
     pub size: usize,
+    /// What else its speed depends on: see [`network`].
+    pub network: Network,
     /// `--precision`.
     pub precision: String,
     /// `--conv`.

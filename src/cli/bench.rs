@@ -10,7 +10,7 @@ use crate::backbone::FeatureExtractor;
 use crate::backend::{Backend, CachePrecision, FeatureCacheOptions};
 use crate::benchmark::{
     ProductRate, Protocol, Report, Scope, Setup, Subject, measure_files, measure_model, measure_training,
-    render, time_stages, untrained,
+    network, render, time_stages, untrained,
 };
 use crate::data::{demo, discover, list_images};
 use crate::settings::{Preset, Settings};
@@ -230,6 +230,7 @@ impl Bench<'_> {
             backbone: subject.model.metadata.backbone.architecture.name().to_owned(),
             weights,
             size: subject.side(),
+            network: network(&subject.model.metadata.settings),
             precision: args.device.precision.clone(),
             conv: args.device.conv.name().to_owned(),
             threads: rayon::current_num_threads(),

@@ -99,12 +99,15 @@ impl Evaluation<'_> {
         let mut collected = Collected { skipped: features.skipped.len(), ..Collected::default() };
         let name = format!("{}: testing", self.category.name);
         let mut task = console.task(&name, features.images.len() as u64);
-        detect_cached(backend, model, features, &mut |position, detection| {
-            let test = &self.category.test[features.places[position]];
-            self.take(&mut collected, test, &features.geometries[position], None, detection, &task)?;
-            task.set(position as u64 + 1, "");
-            anyhow::Ok(())
-        })?;
+        // Where no test image could be read there is no pass to make.
+        if !features.images.is_empty() {
+            detect_cached(backend, model, features, &mut |position, detection| {
+                let test = &self.category.test[features.places[position]];
+                self.take(&mut collected, test, &features.geometries[position], None, detection, &task)?;
+                task.set(position as u64 + 1, "");
+                anyhow::Ok(())
+            })?;
+        }
         drop(task);
         let mut evaluated = self.measure(collected)?;
         evaluated.result.test_seconds = Some(start.elapsed().as_secs_f64());

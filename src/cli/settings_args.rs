@@ -1,6 +1,7 @@
 //! The settings of a model on the command line: a flag a key of [`KEYS`], a preset, a configuration file.
 
 use crate::settings::{Config, KEYS, Key, Overrides, Preset, Settings, resolve};
+use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
@@ -36,6 +37,16 @@ impl SettingsArgs {
 
     /// As [`SettingsArgs::configured`], with values over all of it.
     pub(super) fn over(&self, config: &Config, values: &Overrides) -> anyhow::Result<Settings> {
+        // Such as --show-config writes it, a file names every value: under another preset's name they would all stay.
+        if let (Some(flag), Some(file)) = (self.preset, config.preset)
+            && flag != file
+        {
+            bail!(
+                "--preset {} contradicts the configuration file, which starts from the preset {}; leave one of them out",
+                flag.name(),
+                file.name()
+            );
+        }
         Ok(resolve(config, self.preset, &self.flags.clone().and(values.clone()))?)
     }
 }
@@ -143,6 +154,20 @@ mod tests {
             let again = again.settings.configured().unwrap().settings;
             assert_eq!(key.get(&again), key.get(&settings), "{flag}");
         }
+    }
+
+    #[test]
+    fn a_preset_does_not_lend_its_name_to_the_values_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part.toml");
+        std::fs::write(&path, "preset = \"official\"\nepochs = 7\n").unwrap();
+        let configured = |preset: &str| {
+            let line = ["line", "--preset", preset, "--config", path.to_str().unwrap()];
+            Line::try_parse_from(line).unwrap().settings.configured()
+        };
+        assert_eq!(configured("official").unwrap().settings.training.epochs, 7);
+        let error = configured("paper").unwrap_err().to_string();
+        assert!(error.contains("--preset paper contradicts") && error.contains("official"), "{error}");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use image::RgbImage;
 use super::DataError;
 use super::one_class::{ClassImage, ClassImages};
 
-/// The classes in the order of their labels.
-pub(super) const CLASSES: [&str; 10] =
+/// The classes of CIFAR-10 in the order of their labels.
+pub const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Width and height of every image.

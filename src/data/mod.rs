@@ -19,6 +19,7 @@ mod preprocess;
 pub mod resize;
 mod tiff;
 
+pub use cifar10::CLASSES as CIFAR10_CLASSES;
 pub use decode::{Exif, MAX_PIXELS, decode, decode_mask, load_mask};
 pub use error::DataError;
 pub use geometry::Geometry;

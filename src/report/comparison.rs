@@ -1,4 +1,4 @@
-//! A run's results beside those of the paper's Table 1.
+//! A run's results beside those of the paper: of its Table 1 on MVTec AD, or of its Table 5 on CIFAR-10.
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use super::metric::{MeanStd, Metric};
 use super::published::{self, OBJECTS, SIMPLENET, TEXTURES, Table};
 use super::results::Results;
 use super::table::{ABSENT, Style, clean, grid, percent};
+use crate::data::CIFAR10_CLASSES;
 
 /// A difference of more than so many points of percent is marked.
 ///
@@ -42,7 +43,8 @@ pub struct Pair {
 impl Pair {
     /// Ours minus the paper's in points of percent, of the figures as they are printed: with one decimal.
     pub fn difference(&self) -> Option<f64> {
-        let ours = (1000.0 * self.ours?.mean).round() / 10.0;
+        // By the text itself: a tie may be rounded another way in binary.
+        let ours: f64 = format!("{:.1}", 100.0 * self.ours?.mean).parse().ok()?;
         Some(ours - self.paper?)
     }
 
@@ -53,7 +55,7 @@ impl Pair {
     }
 
     /// Ours, the paper's and the difference as text; the place of the mark is kept free so that numbers line up.
-    fn cells(&self) -> [String; 3] {
+    pub(super) fn cells(&self) -> [String; 3] {
         let paper = self.paper.map_or_else(|| ABSENT.to_owned(), |value| format!("{value:.1}"));
         let difference = self.difference().map_or_else(
             || ABSENT.to_owned(),
@@ -71,6 +73,18 @@ impl Pair {
     }
 }
 
+/// Whether these are the results of all categories of MVTec AD and no others, as far as names tell, with both metrics that
+/// the paper reports.
+pub fn covers_mvtec_ad(results: &Results) -> bool {
+    let present = results.categories();
+    let all = || TEXTURES.iter().chain(&OBJECTS);
+    present.len() == all().count()
+        && all().all(|name| present.contains(name))
+        && METRICS
+            .iter()
+            .all(|&metric| results.overall(metric).is_some_and(|stats| stats.count == present.len()))
+}
+
 /// A category or an average.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -83,6 +97,8 @@ pub struct Row {
 /// The results of a run beside the paper's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
+    /// The paper's table.
+    pub table: Table,
     /// A row a category that both have, in the paper's order.
     pub categories: Vec<Row>,
     /// Averages of textures, objects and all fifteen, as far as there is anything to average.
@@ -92,17 +108,17 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares with the paper's SimpleNet, category by category as they are named.
+    /// Compares with the paper's SimpleNet: category by category of MVTec AD as they are named, or the mean of CIFAR-10's
+    /// classes.
     ///
     /// # Errors
-    /// [`NothingInCommon`] where no category is one of MVTec AD's.
-    pub fn with_paper(results: &Results) -> Result<Self, NothingInCommon> {
+    /// [`NothingToCompare`] where the paper reports nothing of the kind.
+    pub fn with_paper(results: &Results) -> Result<Self, NothingToCompare> {
         let present = results.categories();
         let all: Vec<&str> = TEXTURES.into_iter().chain(OBJECTS).collect();
         let shared: Vec<&str> = all.iter().copied().filter(|name| present.contains(name)).collect();
         if shared.is_empty() {
-            let categories = present.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
-            return Err(NothingInCommon { categories });
+            return Self::with_cifar10(results);
         }
         let categories =
             shared.iter().map(|name| row(name, name, |metric| results.over_seeds(name, metric))).collect();
@@ -129,15 +145,9 @@ impl Comparison {
                 averages.push(average);
             }
         }
-        let marked = |row: &Row| row.pairs.iter().any(Pair::is_beyond_tolerance);
-        let mut comparison = Self { categories, averages, notes: Vec::new() };
-        if comparison.rows().any(marked) {
-            let count = comparison.rows().flat_map(|row| row.pairs).filter(Pair::is_beyond_tolerance).count();
-            let figures = if count == 1 { "figure differs" } else { "figures differ" };
-            comparison
-                .notes
-                .push(format!("{MARK} {count} {figures} from the paper's by more than {TOLERANCE} points"));
-        }
+        let mut comparison = Self { table: Table::Methods, categories, averages, notes: Vec::new() };
+        let pairs = comparison.rows().flat_map(|row| row.pairs);
+        comparison.notes.extend(marked(pairs));
         comparison.notes.push(selection(results).to_owned());
         comparison.notes.push(
             "categories are matched by name: the comparison holds for MVTec AD's own images, all of them"
@@ -152,6 +162,40 @@ impl Comparison {
         Ok(comparison)
     }
 
+    /// Compares with the mean over CIFAR-10's classes, which is all that the paper's Table 5 gives.
+    fn with_cifar10(results: &Results) -> Result<Self, NothingToCompare> {
+        let present = results.categories();
+        let listed = || present.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
+        if !present.iter().any(|name| CIFAR10_CLASSES.contains(name)) {
+            return Err(NothingToCompare::OtherCategories { categories: listed() });
+        }
+        if let Some(images) = results.rows.iter().find_map(|row| row.subset) {
+            return Err(NothingToCompare::Subset { images });
+        }
+        if present.len() != CIFAR10_CLASSES.len()
+            || !CIFAR10_CLASSES.iter().all(|name| present.contains(name))
+        {
+            return Err(NothingToCompare::NotAllClasses { classes: listed() });
+        }
+        let image = Pair {
+            ours: results.overall(Metric::IAuroc).filter(|stats| stats.count == present.len()),
+            paper: published::find(Table::Cifar10, "mean", SIMPLENET).and_then(|row| row.i_auroc),
+        };
+        let pairs = [image, Pair { ours: None, paper: None }];
+        let mut notes: Vec<String> = marked(pairs.into_iter()).into_iter().collect();
+        if results.selected_on_test() {
+            notes.push(
+                "ours are of the epoch that does best on the test set: SELECTED ON THE TEST SET".to_owned(),
+            );
+        }
+        notes.push(
+            "classes are matched by name: the comparison holds for CIFAR-10's own images, all of them"
+                .to_owned(),
+        );
+        let averages = vec![Row { name: "mean of ten classes".to_owned(), pairs }];
+        Ok(Self { table: Table::Cifar10, categories: Vec::new(), averages, notes })
+    }
+
     /// Categories, then averages.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.categories.iter().chain(&self.averages)
@@ -159,7 +203,12 @@ impl Comparison {
 
     /// What is compared with what.
     pub fn title(&self) -> &'static str {
-        "Beside the paper's Table 1 (SimpleNet, MVTec AD), in percent"
+        match self.table {
+            Table::Cifar10 => {
+                "Beside the paper's Table 5 (SimpleNet, CIFAR-10, one class against the rest), in percent"
+            }
+            _ => "Beside the paper's Table 1 (SimpleNet, MVTec AD), in percent",
+        }
     }
 
     /// The names of the columns; that of the rows' names is empty.
@@ -208,6 +257,13 @@ fn row(name: &str, printed: &str, ours: impl Fn(Metric) -> Option<MeanStd>) -> R
     Row { name: name.to_owned(), pairs }
 }
 
+/// What the mark at differences means, where one is marked.
+pub(super) fn marked(pairs: impl Iterator<Item = Pair>) -> Option<String> {
+    let count = pairs.filter(Pair::is_beyond_tolerance).count();
+    let figures = if count == 1 { "figure differs" } else { "figures differ" };
+    (count > 0).then(|| format!("{MARK} {count} {figures} from the paper's by more than {TOLERANCE} points"))
+}
+
 /// Why a group has no average, for each metric that lacks one; once where both lack the same.
 fn absences(name: &str, group: &[&str], members: &Results) -> Vec<String> {
     let missing = METRICS.map(|metric| {
@@ -244,15 +300,36 @@ fn selection(results: &Results) -> &'static str {
     }
 }
 
-/// No category of a run is one that the paper reports.
+/// Why results cannot be set beside the paper's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "nothing to compare with the paper: it reports the fifteen categories of MVTec AD by their names, and here there is \
-     only {categories}"
-)]
-pub struct NothingInCommon {
-    /// The categories of the run.
-    pub categories: String,
+pub enum NothingToCompare {
+    /// No category is one that the paper reports.
+    #[error(
+        "nothing to compare with the paper: it reports the fifteen categories of MVTec AD and the ten classes of CIFAR-10, \
+         by their names, and here there is only {categories}"
+    )]
+    OtherCategories {
+        /// The categories of the run.
+        categories: String,
+    },
+    /// Some of CIFAR-10's classes, or others with them.
+    #[error(
+        "nothing to compare with the paper: its Table 5 gives the mean over all ten classes of CIFAR-10, and here there is \
+         only {classes}"
+    )]
+    NotAllClasses {
+        /// The classes of the run.
+        classes: String,
+    },
+    /// A part of CIFAR-10's images.
+    #[error(
+        "nothing to compare with the paper: its Table 5 is of CIFAR-10 whole, and these are figures of {images} images a \
+         class; leave out --subset"
+    )]
+    Subset {
+        /// Images of a class.
+        images: usize,
+    },
 }
 
 #[cfg(test)]
@@ -345,6 +422,25 @@ not among the paper's categories: nut|shell
             assert_eq!(pair(ours, paper).is_beyond_tolerance(), marked, "{ours} {paper}");
         }
         assert_eq!(pair(0.99, 99.0).cells()[2], "0.0 ");
+        // 100 × 0.9925 is a tie and printed as 99.2; rounding 1000 × 0.9925 would take it up.
+        assert_eq!(pair(0.9925, 99.2).cells(), ["99.2", "99.2", "0.0 "]);
+    }
+
+    #[test]
+    fn the_mean_over_cifar_10_stands_beside_table_5() {
+        let rows = || CIFAR10_CLASSES.map(|name| result(name, 0, 0.87, None)).to_vec();
+        let comparison = compared(rows());
+        assert!(comparison.title().contains("Table 5"), "{}", comparison.title());
+        // The paper: 86.5, and no pixel metric.
+        let cells = ["mean of ten classes", "87.0", "86.5", "+0.5 ", "–", "–", "–"];
+        assert_eq!(comparison.rows().map(Row::cells).collect::<Vec<_>>(), [cells]);
+
+        let said =
+            |rows: Vec<CategoryResult>| Comparison::with_paper(&Results { rows }).unwrap_err().to_string();
+        let part = rows().split_off(8);
+        assert!(said(part).ends_with("all ten classes of CIFAR-10, and here there is only ship, truck"));
+        let subset = rows().into_iter().map(|row| CategoryResult { subset: Some(50), ..row }).collect();
+        assert!(said(subset).contains("50 images a class"));
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn cell(value: Option<impl Display>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     cell(value.filter(|value| value.is_finite()))
 }
 

@@ -4,9 +4,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::comparison::{self, Pair};
 use super::markdown::{self, Align};
 use super::metric::{MeanStd, Metric};
-use super::results::Results;
+use super::published::Published;
+use super::results::{Results, number};
 use super::svg::{Dot, DotChart, DotSeries, Panel, Positions, Tone, panels, standalone};
 use super::table::{self, percent};
 use crate::files::{WriteError, write_whole};
@@ -20,8 +22,8 @@ pub struct SweepRow {
     pub values: Vec<(String, String)>,
     /// A row a category and seed.
     pub results: Results,
-    /// I-AUROC and P-AUROC of the paper for this setting on MVTec AD, in 0..1, where the sweep repeats one of its tables.
-    pub published: Option<[Option<f64>; 2]>,
+    /// What the paper reports for this setting on MVTec AD, where the sweep repeats one of its tables.
+    pub published: Option<&'static Published>,
     /// Why it was not trained, if it was not.
     pub left_out: Option<String>,
 }
@@ -91,7 +93,6 @@ impl SweepReport {
             let training = ["epochs", "final_loss", "train_seconds", "selected_on_test"];
             let columns = ["point"].into_iter().chain(keys.iter().copied()).chain(["category", "seed"]);
             csv.write_record(columns.chain(Metric::ALL.map(Metric::key)).chain(training))?;
-            let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
             for row in &self.rows {
                 for result in &row.results.rows {
                     let mut cells = vec![row.label.clone()];
@@ -141,27 +142,41 @@ impl SweepReport {
     }
 
     fn overall(&self) -> String {
+        // The paper's columns stand beside ours; what the two differ by only where both are of the same images.
         let compares = self.rows.iter().any(|row| row.published.is_some());
+        let (compares, differs) = (compares, compares && self.covers_mvtec_ad());
         let mut columns = vec![("setting", Align::Left)];
-        columns.extend(SHOWN.map(|metric| (metric.label(), Align::Right)));
-        if compares {
-            columns.extend([("paper: I-AUROC", Align::Right), ("P-AUROC", Align::Right)]);
+        for metric in SHOWN {
+            columns.push((metric.label(), Align::Right));
+            if compares && COMPARED.contains(&metric) {
+                columns.push(("paper", Align::Right));
+                columns.extend(differs.then_some(("difference", Align::Right)));
+            }
         }
         columns.push(("models", Align::Right));
         let rows = self.rows.iter().map(|row| {
             let mut cells = vec![row.marked_label()];
-            match &row.left_out {
-                Some(_) => cells.extend(SHOWN.map(|_| "not run".to_owned())),
-                None => cells.extend(SHOWN.map(|metric| percent(row.results.overall(metric)))),
-            }
-            if compares {
-                let published = row.published.unwrap_or_default();
-                cells.extend(published.map(|value| percent(value.and_then(|value| MeanStd::of(&[value])))));
+            for metric in SHOWN {
+                let pair = row.pair(metric);
+                let [ours, paper, difference] = pair.cells();
+                cells.push(if row.left_out.is_some() { "not run".to_owned() } else { ours });
+                if compares && COMPARED.contains(&metric) {
+                    cells.push(paper);
+                    cells.extend(differs.then_some(difference));
+                }
             }
             cells.push(row.results.rows.len().to_string());
             cells
         });
         markdown::table(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    /// Whether what was trained was trained on MVTec AD as the paper has it, as far as names tell.
+    fn covers_mvtec_ad(&self) -> bool {
+        self.rows
+            .iter()
+            .filter(|row| row.left_out.is_none())
+            .all(|row| comparison::covers_mvtec_ad(&row.results))
     }
 
     fn by_category(&self, metric: Metric, categories: &[String]) -> String {
@@ -197,13 +212,7 @@ impl SweepReport {
                  percent."
             ),
         });
-        if self.rows.iter().any(|row| row.published.is_some()) {
-            notes.push(
-                "The paper's figures are of MVTec AD's 15 categories, with the best epoch picked on the test set; they \
-                 compare with nothing else."
-                    .to_owned(),
-            );
-        }
+        notes.extend(self.notes_on_the_paper());
         for row in &self.rows {
             if let Some(reason) = &row.left_out {
                 notes.push(format!("{} was not run: {reason}", row.label));
@@ -217,6 +226,39 @@ impl SweepReport {
                 notes.push(note);
             }
         }
+        notes
+    }
+
+    /// What must be known to set the paper's figures beside these.
+    fn notes_on_the_paper(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.rows.iter().all(|row| row.published.is_none()) {
+            return notes;
+        }
+        let paper =
+            "The paper's figures are of MVTec AD's 15 categories, with the best epoch picked on the test set";
+        if self.covers_mvtec_ad() {
+            notes.push(format!("{paper}; categories are matched by name."));
+            let pairs = self.rows.iter().flat_map(|row| COMPARED.map(|metric| row.pair(metric)));
+            notes.extend(comparison::marked(pairs).map(|note| markdown::escape(&note) + "."));
+        } else {
+            notes.push(format!("{paper}; they compare with nothing else, and no differences are given."));
+        }
+        // Rows of one caveat together.
+        let mut caveats: Vec<(&str, Vec<&str>)> = Vec::new();
+        for row in &self.rows {
+            let Some(note) = row.published.map(|row| row.note.as_str()).filter(|note| !note.is_empty())
+            else {
+                continue;
+            };
+            match caveats.iter_mut().find(|(known, _)| *known == note) {
+                Some((_, labels)) => labels.push(&row.label),
+                None => caveats.push((note, vec![&row.label])),
+            }
+        }
+        notes.extend(
+            caveats.into_iter().map(|(note, labels)| format!("The paper's {}: {note}.", labels.join(", "))),
+        );
         notes
     }
 
@@ -254,16 +296,15 @@ impl SweepReport {
         let (positions, series, x_label) = match &self.axes[..] {
             [axis] => {
                 let places = places(axis);
-                let dots = self.rows.iter().filter_map(|row| dot(place(axis, &places, row)?, row));
-                let series =
-                    DotSeries { name: metric.label().to_owned(), tone: Tone::Primary, dots: dots.collect() };
+                let dots = in_order(self.rows.iter().filter_map(|row| dot(place(axis, &places, row)?, row)));
+                let series = DotSeries { name: metric.label().to_owned(), tone: Tone::Primary, dots };
                 (positions(axis), vec![series], axis.key.clone())
             }
             [first, second] => {
                 let places = places(first);
                 let series = second.values.iter().enumerate().map(|(index, value)| {
                     let rows = self.rows.iter().filter(|row| row.value(&second.key) == Some(value));
-                    let dots = rows.filter_map(|row| dot(place(first, &places, row)?, row)).collect();
+                    let dots = in_order(rows.filter_map(|row| dot(place(first, &places, row)?, row)));
                     DotSeries { name: format!("{}={value}", second.key), tone: Tone::of(index), dots }
                 });
                 (positions(first), series.collect(), first.key.clone())
@@ -312,6 +353,15 @@ impl SweepRow {
         format!("{}{mark}", self.label)
     }
 
+    /// Ours and the paper's.
+    fn pair(&self, metric: Metric) -> Pair {
+        let paper = self.published.filter(|_| COMPARED.contains(&metric));
+        Pair {
+            ours: self.results.overall(metric),
+            paper: paper.and_then(|row| if metric.is_pixel() { row.p_auroc } else { row.i_auroc }),
+        }
+    }
+
     fn value(&self, key: &str) -> Option<&str> {
         self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
@@ -327,6 +377,13 @@ fn place(axis: &AxisValues, places: &[f64], row: &SweepRow) -> Option<f64> {
     axis.values.iter().position(|known| known == value).map(|index| places[index])
 }
 
+/// Dots from left to right, in whatever order their values were typed: a line joins them.
+fn in_order(dots: impl Iterator<Item = Dot>) -> Vec<Dot> {
+    let mut dots: Vec<Dot> = dots.collect();
+    dots.sort_by(|a, b| a.x.total_cmp(&b.x));
+    dots
+}
+
 /// Numbers that span more than a factor of eight need a logarithmic axis to be told apart.
 fn positions(axis: &AxisValues) -> Positions {
     let Some(numbers) = &axis.numbers else { return Positions::Labels(axis.values.clone()) };
@@ -338,6 +395,7 @@ fn positions(axis: &AxisValues) -> Positions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::published::{self, Table};
     use crate::report::results::CategoryResult;
 
     fn row(label: &str, value: (&str, &str), scores: &[(&str, u64, f64)]) -> SweepRow {
@@ -370,7 +428,7 @@ mod tests {
             ),
             row("p=5", ("p", "5"), &[]),
         ];
-        rows[0].published = Some([Some(0.996), None]);
+        rows[0].published = published::find(Table::Levels, "mean", "levels 1");
         rows[2].left_out = Some("its weights are not installed".to_owned());
         let values: Vec<String> = ["1", "3", "5"].map(str::to_owned).into();
         let axis = AxisValues { key: "p".into(), values, numbers: Some(vec![1.0, 3.0, 5.0]) };
@@ -381,9 +439,11 @@ mod tests {
     fn tables_hold_means_with_their_scatter_and_say_what_is_missing() {
         let text = report().markdown();
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| p=")).collect();
-        // Means over categories are 0.75 and 0.875 under the two seeds: 81.25 ± 8.84.
+        // Means over categories are 0.75 and 0.875 under the two seeds: 81.25 ± 8.84. The paper's Table 2 has 93.0 and 94.2.
         let cells: Vec<&str> = rows[0].split('|').map(str::trim).collect();
-        assert_eq!(cells[1..8], ["p=1", "81.2 ± 8.8", "56.2 ± 8.8", "–", "99.6", "–", "4"]);
+        assert_eq!(cells[1..8], ["p=1", "81.2 ± 8.8", "93.0", "56.2 ± 8.8", "94.2", "–", "4"]);
+        assert!(text.contains("- The paper's p=1: level marks inferred from row order."), "{text}");
+        assert!(text.contains("no differences are given") && !text.contains("| difference"), "{text}");
         assert!(rows[1].contains("100.0 ± 0.0") && rows[2].contains("not run"), "{text}");
         assert!(text.contains("p=5 was not run: its weights are not installed"), "{text}");
         assert!(text.contains("with the best epoch picked on the test set"), "{text}");
@@ -408,14 +468,46 @@ mod tests {
     }
 
     #[test]
+    fn over_all_of_mvtec_ad_differences_from_the_paper_are_given_and_marked() {
+        let names: Vec<&str> = published::TEXTURES.into_iter().chain(published::OBJECTS).collect();
+        let scores: Vec<_> = names.iter().map(|&name| (name, 0, 1.0)).collect();
+        let mut all = report();
+        all.rows = vec![row("levels=1", ("levels", "1"), &scores)];
+        all.rows[0].published = published::find(Table::Levels, "mean", "levels 1");
+        let text = all.markdown();
+        let line = text.lines().find(|line| line.starts_with("| levels=1")).unwrap();
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        // 100 − 93.0 and 75 − 94.2.
+        assert_eq!(cells[2..8], ["100.0", "93.0", "+7.0\\*", "75.0", "94.2", "−19.2\\*"], "{text}");
+        assert!(text.contains("\\* 2 figures differ from the paper's by more than 0.5 points"), "{text}");
+        // One category fewer is another average.
+        all.rows[0].results.rows.pop();
+        assert!(!all.markdown().contains("difference |"), "{}", all.markdown());
+    }
+
+    #[test]
+    fn dots_of_numbers_are_joined_from_left_to_right() {
+        let mut typed = report();
+        typed.axes[0].values.reverse();
+        typed.axes[0].numbers = Some(vec![5.0, 3.0, 1.0]);
+        typed.rows.reverse();
+        let xs: Vec<f64> = typed.chart(Metric::IAuroc).series[0].dots.iter().map(|dot| dot.x).collect();
+        assert_eq!(xs, [1.0, 3.0]);
+    }
+
+    #[test]
     fn every_model_has_a_row_in_the_csv() {
         let folder = tempfile::tempdir().unwrap();
-        report().write(folder.path()).unwrap();
+        let mut diverged = report();
+        diverged.rows[0].results.rows[0].final_loss = Some(f64::NAN);
+        diverged.write(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("sweep.csv")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("point,p,category,seed,i_auroc,p_auroc,aupro,"), "{}", lines[0]);
         assert_eq!(lines.len(), 1 + 8);
         assert!(lines[2].starts_with("p=1,1,nut,1,0.75,0.5,,"), "{}", lines[2]);
+        // As in `results.csv`, and as it reads after a resumption: what is no number is empty.
+        assert!(lines[1].ends_with(",0,,,false"), "{}", lines[1]);
         assert!(folder.path().join("sweep.md").exists());
     }
 

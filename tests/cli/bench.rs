@@ -8,12 +8,13 @@ const TINY: &str =
     "bench --device cpu --backbone resnet18_slim --weights embedded --size 32 --warmups 1 --repeats 5";
 
 /// What every measurement says, whatever its scope.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "engine",
     "scope",
     "backbone",
     "weights",
     "size",
+    "network",
     "precision",
     "conv",
     "threads",
@@ -112,6 +113,10 @@ fn every_scope_is_measured_and_the_figures_agree() {
         ] {
             assert_eq!(result[key], value);
         }
+        assert_eq!(
+            (&result["network"]["hidden"], &result["network"]["adaptor"]),
+            (&1024.into(), &"linear".into())
+        );
         assert_eq!((result["size"].as_u64(), result["repeats"].as_u64()), (Some(32), Some(5)));
         // A training's first epoch, which tells how many fit, warms up too.
         assert_eq!(result["warmups"], if scope == "train" { 2 } else { 1 });

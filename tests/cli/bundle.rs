@@ -92,6 +92,8 @@ fn another_backbone_of_the_same_shape_is_refused() {
         .fails(2, &["SHA-256"]);
     world.run(&format!("{predict} --weights own.safetensors")).succeeds();
     assert!(!world.path("x").exists());
+    // What works on the whole run finds them where the training did.
+    world.run("figures run --figure 4").succeeds();
 
     // The record knows the file from any current folder.
     let recorded = world.json("run/run.json")["spec"]["weights"].clone();
@@ -101,6 +103,7 @@ fn another_backbone_of_the_same_shape_is_refused() {
     world
         .run(&format!("train --data data {FAST} --weights own.safetensors --bundle --output full"))
         .succeeds();
+    world.run("figures full --figure 4").succeeds();
     let forged = edit_metadata(&world.bytes("full/weave/model.safetensors"), |metadata| {
         metadata["backbone"]["sha256"] = "0".repeat(64).into();
     });

@@ -36,7 +36,7 @@ fn a_run_gives_every_figure_that_it_has_the_makings_of() {
     // What is missing for figure 2 is said, and what to do.
     assert!(ran.stderr.contains("figure 2: not drawn"), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("simplenet bench --backbone resnet18_slim --size 64 --json"),
+        ran.stderr.contains("simplenet bench --model run/weave/seed-0/model.safetensors --json > bench.json"),
         "{}",
         ran.stderr
     );
@@ -119,8 +119,9 @@ fn figure_4_spreads_as_the_features_that_dump_writes() {
 #[test]
 fn figure_2_puts_measured_speed_against_the_runs_quality() {
     let world = trained();
-    let bench = "bench --backbone resnet18_slim --weights embedded --size 64 --batch 1,2 --warmups 1 --repeats 5 --json";
-    let measured = world.run(bench).succeeds().stdout;
+    let protocol = "--batch 1,2 --warmups 1 --repeats 5 --json";
+    let model = "run/wood/seed-0/model.safetensors";
+    let measured = world.run(&format!("bench --model {model} {protocol}")).succeeds().stdout;
     world.write("bench.json", &measured);
     let ran = world.run("figures run --figure 2 --bench bench.json").succeeds();
     assert_eq!(ran.stdout, "run/figures/figure-2.svg\n");
@@ -135,8 +136,13 @@ fn figure_2_puts_measured_speed_against_the_runs_quality() {
     // Another input size is another network: its speed is not this run's.
     world.write("other.json", measured.replace("\"size\": 64", "\"size\": 96"));
     let ran = world.run("figures run --figure 2 --bench other.json");
-    let ran = ran.fails(2, &["figure 2", "resnet18_slim at 64 pixels", "simplenet bench"]);
+    let ran = ran.fails(2, &["figure 2", "resnet18_slim at 64 pixels", "simplenet bench --model"]);
     assert!(ran.stderr.contains("other.json"), "{}", ran.stderr);
+    // So is one with a wider hidden layer, as an untrained head has it.
+    let untrained = "bench --backbone resnet18_slim --weights embedded --size 64";
+    world.write("wider.json", world.run(&format!("{untrained} {protocol}")).succeeds().stdout);
+    let ran = world.run("figures run --figure 2 --bench wider.json").fails(2, &["figure 2", "hidden=32"]);
+    assert!(ran.stderr.contains("wider.json"), "{}", ran.stderr);
     world.write("broken.json", "[]");
     world.run("figures run --figure 2 --bench broken.json").fails(2, &["broken.json", "bench --json"]);
     world.run("figures run --figure 2 --bench none.json").fails(2, &["none.json"]);
@@ -149,10 +155,11 @@ fn figure_2_shows_runs_of_several_backbones_over_the_same_data() {
     let larger = "--backbone resnet18 --weights synthetic:0";
     world.run(&format!("{train} --data data --backbone resnet18_slim --output small")).succeeds();
     world.run(&format!("{train} --data data {larger} --output large")).succeeds();
-    let bench = "bench --size 64 --batch 1 --warmups 1 --repeats 5 --json";
-    let slim = "--backbone resnet18_slim --weights embedded";
-    world.write("small.json", world.run(&format!("{bench} {slim}")).succeeds().stdout);
-    world.write("large.json", world.run(&format!("{bench} {larger}")).succeeds().stdout);
+    for run in ["small", "large"] {
+        let bench =
+            format!("bench --model {run}/weave/model.safetensors --batch 1 --warmups 1 --repeats 5 --json");
+        world.write(format!("{run}.json"), world.run(&bench).succeeds().stdout);
+    }
     let figures = "figures small --figure 2 --bench small.json large.json";
     // Alone, a run has no place for the other network's speed.
     let alone = world.run(figures).succeeds();
@@ -194,6 +201,32 @@ fn what_cannot_be_drawn_is_an_error_only_if_it_was_asked_for() {
     world.run("figures data").fails(2, &["holds no run", "run.json"]);
     std::fs::remove_file(world.path("run/results.json")).unwrap();
     world.run("figures run").fails(2, &["has not finished", "--resume run"]);
+}
+
+#[test]
+fn figures_of_a_part_of_a_run_say_so() {
+    let world = World::new();
+    for (first, name) in [(0, "wood"), (50, "weave")] {
+        write_category(&world.path(format!("data/{name}")), first, "png");
+    }
+    world.run(&format!("train --data data {FAST} --no-maps --no-overlays --output run")).succeeds();
+    let whole = world.run("figures run --figure 7").succeeds();
+    assert!(!whole.stderr.contains("warning"), "{}", whole.stderr);
+    // As a training leaves it between two categories.
+    let mut results = world.json("run/results.json");
+    results["results"].as_array_mut().unwrap().pop();
+    world.write("run/results.json", results.to_string());
+    let part = world.run("figures run --figure 7").succeeds();
+    assert!(part.stderr.contains("results of 1 of its 2 models"), "{}", part.stderr);
+    assert!(part.stderr.contains("train --resume run"), "{}", part.stderr);
+}
+
+#[test]
+fn a_mask_that_could_not_be_read_is_left_out_of_figure_8_as_of_the_results() {
+    let world = World::with_data();
+    world.write("data/weave/ground_truth/blot/000_mask.png", "no image");
+    world.run(&format!("train --data data {FAST} --no-overlays --output run")).succeeds();
+    world.run("figures run --figure 8").succeeds();
 }
 
 #[test]

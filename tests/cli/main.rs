@@ -9,6 +9,7 @@ mod bad_usage;
 mod bad_weights;
 mod bench;
 mod bundle;
+mod config;
 mod determinism;
 mod epoch_choice;
 mod feature_scale;

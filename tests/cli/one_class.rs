@@ -104,6 +104,17 @@ fn ten_models_are_learned_from_cifar_10_and_tested_in_one_pass() {
     assert_eq!((&lines[12]["kind"], &lines[12]["defect"]), (&"good".into(), &Value::Null));
     assert_eq!((&lines[13]["kind"], &lines[13]["defect"]), (&"defective".into(), &"cat".into()));
 
+    // Beside the paper's Table 5 it would be a comparison of CIFAR-10 itself.
+    let ran = world
+        .run(&format!("train --data cifar --one-class --compare paper {FAST} --output beside"))
+        .succeeds();
+    let row = ran.stdout.lines().find(|line| line.starts_with("mean of ten classes")).unwrap();
+    assert!(ran.stdout.contains("Table 5") && row.contains(" 86.5 "), "{}", ran.stdout);
+    let page = world.text("beside/report.html");
+    assert!(page.contains("Table 5"));
+    let maps = ["figures beside --figure 8", "one-class models"];
+    world.run(maps[0]).fails(2, &[maps[1]]);
+
     // Whole, and without pictures.
     let page = world.text("run/report.html");
     assert!(page.contains("truck") && page.contains("One-class models"));

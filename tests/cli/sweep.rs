@@ -1,5 +1,6 @@
 //! `sweep`: grids over shared features.
 
+#[cfg(unix)]
 use crate::resume::kill_when;
 use crate::world::{FAST, World, write_category};
 
@@ -59,6 +60,7 @@ fn points_of_other_features_are_extracted_once_each() {
     assert!(table.contains("P-AUROC by category") && table.contains("| first"), "{table}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_killed_sweep_repeats_nothing_that_was_finished() {
     let world = World::with_data();
@@ -99,8 +101,15 @@ fn a_killed_sweep_repeats_nothing_that_was_finished() {
 #[test]
 fn the_papers_tables_have_shortcuts_with_its_figures_beside() {
     let world = World::with_data();
-    let ran = world.run(&format!("sweep --data data {FAST} --table 3 --output table")).succeeds();
-    for (setting, paper) in [("the preset", "99.6"), ("adaptor=mlp", "98.3"), ("adaptor=none", "99.2")] {
+    // What a flag says of a setting that the table compares changes no row of it.
+    let table = "--adaptor mlp --table 3 --output table";
+    let ran = world.run(&format!("sweep --data data {FAST} {table}")).succeeds();
+    let adaptor = |point: &str| {
+        let run = world.json(&format!("table/points/{point}/run.json"));
+        run["spec"]["settings"]["training"]["adaptor"].clone()
+    };
+    assert_eq!((adaptor("01-adaptor=linear"), adaptor("02-adaptor=mlp")), ("linear".into(), "mlp".into()));
+    for (setting, paper) in [("adaptor=linear", "99.6"), ("adaptor=mlp", "98.3"), ("adaptor=none", "99.2")] {
         let row = ran.stdout.lines().find(|line| line.contains(setting)).unwrap();
         assert!(row.contains(paper), "{row}");
     }
@@ -125,38 +134,74 @@ fn what_cannot_be_swept_is_said_before_anything_is_written() {
     let world = World::with_data();
     for (arguments, words) in [
         ("--over noise-sgima=1", &["noise-sgima", "did you mean `noise-sigma`"][..]),
+        ("--over hidden=8,08", &["the value 08 is there twice"]),
         ("--over patch=2", &["patch=2 cannot be trained", "choose 1, 3, 5 or 7"]),
         ("--over patch", &["write KEY=V1,V2"]),
         ("--over patch=1 --seeds 1,1", &["names a seed twice"]),
-        ("--over backbone=resnet18,resnet19", &["resnet1"]),
+        ("--over backbone=resnet18,resnet19", &["backbone=resnet19", "resnet19"]),
+        ("--over backbone=resnet18 --backbone resnet50", &["--backbone names one backbone"]),
+        ("--over backbone=resnet18 --weights a.pth", &["--weights are those of one backbone"]),
         ("", &["--over"]),
         ("--table 7", &["--table"]),
         ("--table 2 --figure 5", &["cannot be used with"]),
         ("--over hidden=8 --config none.toml", &["none.toml"]),
     ] {
         let ran = world.run(&format!("sweep --data data --size 64 {arguments} --output never"));
-        assert!(ran.code == Some(2) || ran.code == Some(3), "{arguments}: {ran:?}");
-        words.iter().for_each(|word| assert!(ran.stderr.contains(word), "{arguments}: {}", ran.stderr));
+        ran.fails(2, words);
     }
     assert!(!world.path("never").exists());
     world.run("sweep --resume data").fails(2, &["holds no sweep to continue"]);
 }
 
 #[test]
-fn settings_come_from_a_file_that_show_config_writes() {
+fn without_test_images_there_is_nothing_to_compare() {
     let world = World::with_data();
-    let shown =
-        world.run("train --size 64 --hidden 32 --epochs 3 --preset official --show-config").succeeds();
-    assert!(shown.stdout.contains("epochs = 3  # preset: 160"), "{}", shown.stdout);
-    world.write("part.toml", shown.stdout.replace("\"auto\"", "\"resnet18_slim\""));
-    world.run("train --data data --config part.toml --epochs 2 --output run").succeeds();
-    let spec = &world.json("run/run.json")["spec"];
-    assert_eq!(spec["settings"]["preset"], "official");
-    assert_eq!(spec["settings"]["training"]["epochs"], 2);
-    assert_eq!(spec["settings"]["training"]["hidden"], 32);
-    assert_eq!(spec["backbone"], "resnet18_slim");
-    world.write("part.toml", "hiden = 3\n");
-    let words = ["part.toml", "there is no setting `hiden`", "did you mean `hidden`"];
-    world.run("train --data data --config part.toml --output never").fails(2, &words);
+    std::fs::remove_dir_all(world.path("data/weave/test")).unwrap();
+    std::fs::remove_dir_all(world.path("data/weave/ground_truth")).unwrap();
+    let sweep = format!("sweep --data data {FAST} --over patch=1,3");
+    world.run(&format!("{sweep} --output never")).fails(2, &["no test images", "use `train`"]);
     assert!(!world.path("never").exists());
+
+    // Beside a category that has some, one without is trained, and so is one whose test images cannot be read.
+    write_category(&world.path("data/knit"), 30, "png");
+    write_category(&world.path("data/torn"), 60, "png");
+    for kind in ["good", "blot"] {
+        for entry in std::fs::read_dir(world.path(format!("data/torn/test/{kind}"))).unwrap() {
+            std::fs::write(entry.unwrap().path(), "no image").unwrap();
+        }
+    }
+    let ran = world.run(&format!("{sweep} --output grid")).succeeds();
+    let csv = world.text("grid/sweep.csv");
+    let i_auroc = |category: &str| {
+        let row = csv.lines().find(|line| line.split(',').nth(2) == Some(category)).unwrap();
+        row.split(',').nth(4).unwrap().to_owned()
+    };
+    assert!(
+        !i_auroc("knit").is_empty() && i_auroc("weave").is_empty() && i_auroc("torn").is_empty(),
+        "{csv}"
+    );
+    assert!(ran.stdout.contains("no test set"), "{}", ran.stdout);
+}
+
+#[test]
+fn backbones_may_be_compared_with_random_weights() {
+    let world = World::with_data();
+    let settings = FAST.replace("--backbone resnet18_slim ", "");
+    let over = "--weights synthetic:1 --over backbone=resnet18_slim,resnet18 --output grid";
+    world.run(&format!("sweep --data data {settings} {over}")).succeeds();
+    for point in ["01-backbone=resnet18_slim", "02-backbone=resnet18"] {
+        let run = world.json(&format!("grid/points/{point}/run.json"));
+        assert_eq!(run["backbone"]["origin"], "synthetic:1");
+    }
+}
+
+#[test]
+fn the_points_of_another_sweep_are_not_taken_for_this_ones() {
+    let world = World::with_data();
+    let sweep = format!("sweep --data data {FAST} --over patch=1 --output grid");
+    world.run(&sweep).succeeds();
+    std::fs::remove_file(world.path("grid/sweep.json")).unwrap();
+    world
+        .run(&format!("{sweep} --epochs 3").replace("--epochs 2 ", ""))
+        .fails(2, &["points/01-patch=1", "belongs to another sweep"]);
 }

@@ -2,6 +2,7 @@
 
 use super::super::console::Console;
 use super::super::evaluation::relative;
+use super::super::run_folder::DataSource;
 use super::{Impossible, Run};
 use crate::data::{Category, Exif, TestImage, decode, load_mask};
 use crate::files::write_whole;
@@ -13,6 +14,7 @@ use crate::report::qualitative::{Example, Row, Source, render};
 use crate::report::scores::ImageScore;
 use anyhow::{Context, bail};
 use image::{GrayImage, ImageFormat};
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 
@@ -27,11 +29,16 @@ struct Tested<'a> {
 pub(super) fn draw(run: &Run, most: usize, console: &Console) -> anyhow::Result<Vec<PathBuf>> {
     let spec = &run.record.spec;
     if !spec.evaluation.maps {
-        return Err(Impossible(
-            "the run was trained with --no-maps; train again without it, into another --output, and the maps are written"
-                .to_owned(),
-        )
-        .into());
+        let reason = match spec.data {
+            DataSource::OneClass { .. } => {
+                "one-class models are tested by their image scores, and make no maps"
+            }
+            _ => {
+                "the run kept no maps: it is a point of a sweep, or was trained with --no-maps; train again without it, into \
+                 another --output, and they are written"
+            }
+        };
+        return Err(Impossible(reason.to_owned()).into());
     }
     let known = spec.data.categories()?;
     let mut rows = Vec::new();
@@ -121,13 +128,14 @@ fn tested<'a>(
 ) -> anyhow::Result<Vec<Tested<'a>>> {
     let first = run.record.spec.seeds[0];
     let scores: Vec<ImageScore> = read_lines(&run.model_folder(&category.name, first).join("scores.jsonl"))?;
+    let lines: HashMap<&str, &ImageScore> = scores.iter().map(|line| (line.path.as_str(), line)).collect();
     let mut tested = Vec::new();
     for (index, image) in category.test.iter().enumerate() {
-        let path = relative(&image.path, &category.root);
-        let line = scores.iter().find(|line| line.path == path);
         progress(index as u64 + 1);
-        let Some(map) = line.and_then(|line| line.map.as_ref()) else { continue };
-        if image.is_defect && image.mask.is_none() {
+        let Some(&line) = lines.get(relative(&image.path, &category.root).as_str()) else { continue };
+        let Some(map) = &line.map else { continue };
+        // A mask that could not be read counted as none.
+        if image.is_defect && !line.has_mask {
             continue;
         }
         let map = read_map(&run.folder.root().join(map))?;

@@ -37,7 +37,7 @@ pub(super) struct FiguresArgs {
     /// Where figures go. Default: figures/ in the run's folder.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Figure 2: files of `simplenet bench --json`, for the speed.
+    /// Figure 2: files of `simplenet bench --model RUN/… --json`, for the speed.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     bench: Vec<PathBuf>,
     /// Figure 2: further runs, with other backbones, that stand beside this one.
@@ -46,7 +46,7 @@ pub(super) struct FiguresArgs {
     /// Figure 8: examples a category.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     examples: u16,
-    /// Figure 4: weights of the backbone, if the models need others than embedded or installed ones.
+    /// Figure 4: weights of the backbone. Default: those of the training.
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
     #[command(flatten)]
@@ -97,7 +97,7 @@ struct Run {
 }
 
 impl Run {
-    fn open(root: &Path, output: Option<&Path>) -> anyhow::Result<Self> {
+    fn open(root: &Path, output: Option<&Path>, console: &Console) -> anyhow::Result<Self> {
         let (folder, record) = RunFolder::read(root)?;
         let path = root.join("results.json");
         if !path.exists() {
@@ -108,7 +108,24 @@ impl Run {
         }
         let results = Results::read_json(&path)?;
         let output = output.map_or_else(|| root.join("figures"), Path::to_owned);
-        Ok(Self { folder, record, results, output })
+        let run = Self { folder, record, results, output };
+        run.warn_of_missing_models(console);
+        Ok(run)
+    }
+
+    /// A training writes its results category by category: they may be those of a part.
+    fn warn_of_missing_models(&self, console: &Console) {
+        // Data that is gone does not hinder figures that need none.
+        let Ok(categories) = self.record.spec.data.categories() else { return };
+        let expected = categories.len() * self.record.spec.seeds.len();
+        let finished = self.results.rows.len();
+        if finished < expected {
+            console.warn(format_args!(
+                "{} has results of {finished} of its {expected} models, and figures are of these alone; finish it with \
+                 `simplenet train --resume {0}`, or `sweep --resume` if it is a point of one",
+                self.folder.root().display()
+            ));
+        }
     }
 
     /// The name of the run's folder, for pictures.
@@ -143,7 +160,7 @@ fn selection_mark(results: &Results) -> &'static str {
 
 /// Runs the verb.
 pub(super) fn run(args: &FiguresArgs, console: &Console) -> anyhow::Result<Outcome> {
-    let run = Run::open(&args.run, args.output.as_deref())?;
+    let run = Run::open(&args.run, args.output.as_deref(), console)?;
     std::fs::create_dir_all(&run.output).with_context(|| {
         format!("cannot make the folder {}; choose a writable place with --output", run.output.display())
     })?;
@@ -202,5 +219,8 @@ fn draw_adaptor<B: Backend<Scalar = f32>>(
     args: &FiguresArgs,
     console: &Console,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    adaptor::draw(backend, run, args.weights.as_deref(), console)
+    // A model that carries its backbone takes no other weights.
+    let spec = &run.record.spec;
+    let recorded = spec.weights.as_deref().filter(|_| !spec.bundle);
+    adaptor::draw(backend, run, args.weights.as_deref().or(recorded), console)
 }

@@ -1,14 +1,16 @@
 //! Figure 2: images a second against image AUROC.
 
 use super::super::console::Console;
+use super::super::model_folder::MODEL_FILE;
 use super::super::run_folder::RunRecord;
 use super::{Impossible, Run, selection_mark};
-use crate::benchmark::PAPER_RATE;
+use crate::benchmark::{Network, PAPER_RATE, network};
 use crate::report::comparison::Comparison;
 use crate::report::metric::{MeanStd, Metric};
 use crate::report::published::{self, SIMPLENET, Table};
 use crate::report::results::Results;
 use crate::report::svg::{LabelledPoint, ScatterPlot};
+use crate::settings::{Preset, Settings};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ struct Measured {
     scope: String,
     backbone: String,
     size: u32,
+    /// Not told by others than this program, who are given the paper's.
+    network: Option<Network>,
     precision: String,
     batch: usize,
     device: String,
@@ -39,6 +43,7 @@ struct Measured {
 struct Quality {
     backbone: String,
     size: u32,
+    network: Network,
     i_auroc: MeanStd,
     results: Results,
 }
@@ -51,17 +56,19 @@ pub(super) fn draw(
     console: &Console,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let architecture = run.record.backbone.architecture;
+    let model = match run.results.rows.first() {
+        Some(row) => run.model_folder(&row.category, row.seed).join(MODEL_FILE),
+        None => bail!("{} has no results", run.folder.root().display()),
+    };
+    let measure = format!("simplenet bench --model {} --json > bench.json", model.display());
     if bench.is_empty() {
-        return Err(Impossible(format!(
-            "it needs a speed: run `simplenet bench --backbone {architecture} --size {} --json > bench.json` and give --bench \
-             bench.json",
-            run.record.spec.settings.features.preprocess.crop
-        ))
-        .into());
+        return Err(
+            Impossible(format!("it needs a speed: run `{measure}` and give --bench bench.json")).into()
+        );
     }
     let mut runs = vec![quality(&run.record, &run.results, run.folder.root())?];
     for root in beside {
-        let other = Run::open(root, None)?;
+        let other = Run::open(root, None, console)?;
         runs.push(quality(&other.record, &other.results, root)?);
     }
     let categories = |quality: &Quality| {
@@ -88,17 +95,18 @@ pub(super) fn draw(
         }
         if points.len() == before {
             console.warn(format_args!(
-                "{}: no figure of scope model is of a run's backbone and input size (this run: {architecture}, {} pixels)",
+                "{}: no figure of scope model is of a run's network (this run: {architecture} at {} pixels, {})",
                 path.display(),
-                runs[0].size
+                runs[0].size,
+                in_words(&runs[0].network)
             ));
         }
     }
     if points.is_empty() {
         return Err(Impossible(format!(
-            "no --bench file has a speed of {architecture} at {0} pixels; measure it with `simplenet bench --backbone \
-             {architecture} --size {0} --json`",
-            runs[0].size
+            "no --bench file has a speed of {architecture} at {} pixels with {}; measure it with `{measure}`",
+            runs[0].size,
+            in_words(&runs[0].network)
         ))
         .into());
     }
@@ -127,6 +135,7 @@ fn quality(record: &RunRecord, results: &Results, root: &Path) -> anyhow::Result
     Ok(Quality {
         backbone: record.backbone.architecture.to_string(),
         size: record.spec.settings.features.preprocess.crop,
+        network: network(&record.spec.settings),
         i_auroc,
         results: results.clone(),
     })
@@ -141,8 +150,18 @@ fn read(path: &Path) -> anyhow::Result<Vec<Measured>> {
     Ok(file.results)
 }
 
+/// `levels=[2, 3], hidden=1024`.
+fn in_words(network: &Network) -> String {
+    network.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a speed is that of the network whose quality is known.
 fn fits(measured: &Measured, quality: &Quality) -> bool {
-    measured.scope == "model" && measured.backbone == quality.backbone && measured.size == quality.size
+    let told = measured.network.clone().unwrap_or_else(|| network(&Settings::preset(Preset::Paper)));
+    measured.scope == "model"
+        && measured.backbone == quality.backbone
+        && measured.size == quality.size
+        && told == quality.network
 }
 
 fn point(measured: &Measured, quality: &Quality) -> LabelledPoint {
@@ -203,6 +222,7 @@ mod tests {
             scope: scope.to_owned(),
             backbone: backbone.to_owned(),
             size,
+            network: None,
             precision: "f32".to_owned(),
             batch: 8,
             device: "CPU, 2 threads, fast convolutions".to_owned(),
@@ -213,6 +233,7 @@ mod tests {
         let quality = Quality {
             backbone: "resnet18".to_owned(),
             size: 224,
+            network: network(&Settings::preset(Preset::Paper)),
             i_auroc: MeanStd { mean: 0.5, std: Some(0.25), count: 2 },
             results: Results::default(),
         };
@@ -225,6 +246,10 @@ mod tests {
         }
         let marked = point(&fitting, &selected).label;
         assert_eq!(marked, "resnet18, batch 8, SELECTED ON THE TEST SET");
+        let mut wide = Settings::preset(Preset::Paper);
+        wide.training.hidden = 2048;
+        let wide = Measured { network: Some(network(&wide)), ..measured("model", "resnet18", 224) };
+        assert!(!fits(&wide, &quality));
         let point = point(&fitting, &quality);
         assert_eq!((point.label.as_str(), point.series.as_str()), ("resnet18, batch 8", "CPU, f32"));
         assert_eq!(

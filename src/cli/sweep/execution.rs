@@ -13,7 +13,6 @@ use crate::cli::run_folder::{RunFolder, RunRecord};
 use crate::cli::training_run::Run;
 use crate::data::Category;
 use crate::report::jsonl::write_lines;
-use crate::report::published;
 use crate::report::results::Results;
 use crate::report::sweep::{AxisValues, SweepReport, SweepRow};
 use crate::settings::Selection;
@@ -59,6 +58,9 @@ impl Sweep<'_> {
             epoch_choice::warn(&selecting.spec, console);
         }
         let mut results: BTreeMap<usize, Results> = BTreeMap::new();
+        for category in first.spec.data.categories()? {
+            category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
+        }
         for group in self.groups()? {
             results.extend(self.group(backend, &group)?);
         }
@@ -68,7 +70,7 @@ impl Sweep<'_> {
                 label: point.label.clone(),
                 values: point.values.clone(),
                 results: results.remove(&index).unwrap_or_default(),
-                published: self.published(index),
+                published: self.record.grid.published(point),
                 left_out: match run {
                     PointRun::LeftOut { reason } => Some(reason.clone()),
                     PointRun::Run { .. } => None,
@@ -127,10 +129,6 @@ impl Sweep<'_> {
             features.aggregation,
         )?;
         for category in spec.data.categories()? {
-            category
-                .notes
-                .iter()
-                .for_each(|note| self.console.warn(format_args!("{}: {note}", category.name)));
             self.category(backend, &extractor, &category, &mut points)?;
         }
         for point in &points {
@@ -149,7 +147,12 @@ impl Sweep<'_> {
         let root = self.folder.root().join("points").join(folder);
         // A point's folder is a run folder like any other: `figures`, `test` and people read it as one.
         let folder = if root.join("run.json").exists() {
-            RunFolder::open(&root)?.0
+            let (folder, begun) = RunFolder::open(&root)?;
+            // What is finished in there would pass for results of this sweep.
+            if begun != *record {
+                bail!("{} belongs to another sweep; remove it, or choose another --output", root.display());
+            }
+            folder
         } else {
             let folder = RunFolder::create(Some(&root))?;
             folder.write_json("run.json", record)?;
@@ -205,14 +208,6 @@ impl Sweep<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What the paper reports for a point, in 0..1.
-    fn published(&self, index: usize) -> Option<[Option<f64>; 2]> {
-        let table = self.record.grid.published_table()?;
-        let setting = self.record.grid.points[index].published.as_deref()?;
-        let row = published::find(table, "mean", setting)?;
-        Some([row.i_auroc, row.p_auroc].map(|percent| percent.map(|percent| percent / 100.0)))
     }
 
     /// Writes tables and plots, and prints the table.

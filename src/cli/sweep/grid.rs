@@ -1,6 +1,7 @@
 //! What a sweep varies: points, each some settings with their values.
 
-use crate::report::published::Table;
+use crate::backbone::architecture::Architecture;
+use crate::report::published::{Published, Table, find};
 use crate::settings::{Key, Overrides, Preset, SettingError, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -122,16 +123,19 @@ impl Grid {
                 Self { title: "Table 2: levels of the backbone".to_owned(), ..grid }
             }
             3 => {
-                let point = |label: &str, values: &[(&str, &str)], published: &str| Point {
+                // Both are set in every point: what flags or a file make of them must not pass for the paper's row.
+                let point = |label: &str, adaptor: &str, loss: &str, published: &str| Point {
                     label: label.to_owned(),
-                    values: values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                    values: [("adaptor", adaptor), ("loss", loss)]
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
                     published: Some(published.to_owned()),
                 };
                 let points = vec![
-                    point("the preset", &[], "ours"),
-                    point("adaptor=mlp", &[("adaptor", "mlp")], "complex-FA (adaptor mlp)"),
-                    point("adaptor=none", &[("adaptor", "none")], "w/o-FA (adaptor none)"),
-                    point("loss=cross-entropy", &[("loss", "cross-entropy")], "CE (cross-entropy)"),
+                    point("adaptor=linear", "linear", "truncated-l1", "ours"),
+                    point("adaptor=mlp", "mlp", "truncated-l1", "complex-FA (adaptor mlp)"),
+                    point("adaptor=none", "none", "truncated-l1", "w/o-FA (adaptor none)"),
+                    point("loss=cross-entropy", "linear", "cross-entropy", "CE (cross-entropy)"),
                 ];
                 let title = "Table 3: adaptor and loss".to_owned();
                 Self { title, table: None, axes: Vec::new(), points, may_leave_out: false }
@@ -182,13 +186,23 @@ impl Grid {
     }
 
     /// The paper's table that [`Point::published`] names rows of.
-    pub(super) fn published_table(&self) -> Option<Table> {
+    fn published_table(&self) -> Option<Table> {
         match self.table? {
             2 => Some(Table::Levels),
             3 => Some(Table::Ablation),
             4 => Some(Table::Backbones),
             _ => None,
         }
+    }
+
+    /// What the paper reports for a point.
+    pub(super) fn published(&self, point: &Point) -> Option<&'static Published> {
+        find(self.published_table()?, "mean", point.published.as_deref()?)
+    }
+
+    /// Whether any point sets this key.
+    pub(super) fn varies(&self, key: &str) -> bool {
+        self.points.iter().any(|point| point.value(key).is_some())
     }
 }
 
@@ -201,19 +215,14 @@ impl Axis {
         if values.iter().any(String::is_empty) {
             return Err(malformed());
         }
-        for (index, value) in values.iter().enumerate() {
-            if values[..index].contains(value) {
+        // What values mean, not how they are written, tells them apart: 0.1 and 0.10 would be one point twice.
+        let mut meanings: Vec<String> = Vec::new();
+        for value in &values {
+            let meaning = meaning(key, value)?;
+            if meanings.contains(&meaning) {
                 return Err(GridError::RepeatedValue { key: key.to_owned(), value: value.clone() });
             }
-            if key != BACKBONE {
-                // By itself; whether values fit together is found when points are made.
-                let read = Key::find(key)?.set(&mut Settings::preset(Preset::Paper), value);
-                read.map_err(|reason| GridError::Value {
-                    key: key.to_owned(),
-                    value: value.clone(),
-                    reason,
-                })?;
-            }
+            meanings.push(meaning);
         }
         Ok(Self { key: key.to_owned(), values })
     }
@@ -222,6 +231,18 @@ impl Axis {
     pub(super) fn numbers(&self) -> Option<Vec<f64>> {
         self.values.iter().map(|value| value.parse().ok()).collect()
     }
+}
+
+/// What a value of a key means, as text. By itself; whether values fit together is found when points are made.
+fn meaning(key: &str, value: &str) -> Result<String, GridError> {
+    let refused = |reason| GridError::Value { key: key.to_owned(), value: value.to_owned(), reason };
+    if key == BACKBONE {
+        let architecture: Architecture = value.parse().map_err(|error| refused(format!("{error}")))?;
+        return Ok(architecture.to_string());
+    }
+    let (key, mut settings) = (Key::find(key)?, Settings::preset(Preset::Paper));
+    key.set(&mut settings, value).map_err(refused)?;
+    Ok(key.get(&settings).to_string())
 }
 
 impl Point {
@@ -285,6 +306,9 @@ mod tests {
             (&["patch=1,x"], "patch=x: give a number"),
             (&["loss=l2"], "choose one of truncated-l1"),
             (&["patch=1,3,1"], "is there twice"),
+            (&["noise-sigma=0.1,0.10"], "the value 0.10 is there twice"),
+            (&["levels=2+3,3+2"], "the value 3+2 is there twice"),
+            (&["backbone=resnet18,resnet19"], "backbone=resnet19"),
             (&["patch=1", "patch=3"], "names patch twice"),
         ] {
             let error = over(arguments).unwrap_err().to_string();
@@ -299,9 +323,10 @@ mod tests {
             let table = grid.published_table().unwrap();
             assert_eq!(table.number(), number);
             assert_eq!(grid.points.len(), crate::report::published::rows(table).count());
+            let keys = |point: &Point| point.values.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
             for point in &grid.points {
-                let setting = point.published.as_deref().unwrap();
-                assert!(crate::report::published::find(table, "mean", setting).is_some(), "{setting}");
+                assert!(grid.published(point).is_some(), "{point:?}");
+                assert_eq!(keys(point), keys(&grid.points[0]), "every point sets what varies");
                 let settings = Settings::with_overrides(Preset::Paper, &point.overrides().unwrap());
                 assert!(settings.is_ok(), "{point:?}");
             }

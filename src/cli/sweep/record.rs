@@ -2,6 +2,7 @@
 
 use super::SweepArgs;
 use super::grid::{BACKBONE, Grid, Point};
+use crate::backbone::weights::WeightsSource;
 use crate::cli::backbone::resolve_backbone;
 use crate::cli::console::Console;
 use crate::cli::device::Device;
@@ -65,7 +66,15 @@ pub(super) fn begin(
             "a sweep takes no --one-class data: its models are tested in one pass of their own; use `train --one-class`"
         );
     }
-    data.categories()?;
+    if data.categories()?.iter().all(|category| category.test.is_empty()) {
+        bail!(
+            "{} has no test images, and a sweep compares settings by them; add some, or use `train`",
+            data.description()
+        );
+    }
+    if grid.varies(BACKBONE) {
+        require_no_single_backbone(args)?;
+    }
     let mut runs = Vec::new();
     for (index, point) in grid.points.iter().enumerate() {
         let run = point_record(args, &config, point, &data, device)
@@ -91,6 +100,21 @@ pub(super) fn begin(
     Ok((folder, record))
 }
 
+/// Refuses flags that name one backbone, or the weights of one, where each point has its own: they would be ignored.
+fn require_no_single_backbone(args: &SweepArgs) -> anyhow::Result<()> {
+    if args.backbone.backbone.is_some() {
+        bail!("--backbone names one backbone, and this sweep compares several; leave it out");
+    }
+    let given = args.backbone.weights.as_deref().map(str::parse::<WeightsSource>).transpose()?;
+    if matches!(given, Some(WeightsSource::File(_) | WeightsSource::Embedded)) {
+        bail!(
+            "--weights are those of one backbone, and this sweep compares several; leave them out, and install each with \
+             `simplenet weights import` or `fetch`"
+        );
+    }
+    Ok(())
+}
+
 fn point_record(
     args: &SweepArgs,
     config: &Config,
@@ -101,8 +125,8 @@ fn point_record(
     let settings: Settings = args.settings.over(config, &point.overrides()?)?;
     epoch_choice::check(&settings, args.calibration_folds, data)?;
     let (name, weights) = match point.value(BACKBONE) {
-        // Weights that were given for one backbone fit no other.
-        Some(name) => (name, None),
+        // Random ones if any: those of one backbone fit no other.
+        Some(name) => (name, args.backbone.weights.as_deref()),
         None => args.backbone.over(config),
     };
     let backbone = resolve_backbone(name, weights, settings.features.levels.deepest())?;

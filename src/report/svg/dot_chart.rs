@@ -156,6 +156,14 @@ fn draw_names(out: &mut String, labels: &[String], frame: &mut Frame) {
         }
         return;
     }
+    // A name ends at its slot and begins left of it: the frame begins where the longest reach still is in the picture.
+    let reach = |index: usize, label: &str| {
+        let share = (index as f64 + 0.5) / labels.len() as f64;
+        (30_f64.to_radians().cos() * text_width(label) - 4.0 - share * frame.right) / (1.0 - share)
+    };
+    let least =
+        labels.iter().enumerate().map(|(index, label)| reach(index, label)).fold(frame.left, f64::max);
+    frame.left = least.min(0.6 * frame.right);
     // Slanted by 30° a name takes half its length in height.
     frame.bottom -= (0.5 * longest - 4.0).clamp(0.0, 0.4 * (frame.bottom - frame.top));
     for (index, label) in labels.iter().enumerate() {
@@ -234,6 +242,15 @@ mod tests {
         let svg = chart(Positions::Labels(labels), vec![series(&[(0.0, 1.0, None)])]);
         assert_eq!(svg.matches("rotate(-30").count(), 3);
         assert!(svg.contains("&lt;resnet18&gt;"));
+    }
+
+    #[test]
+    fn a_slanted_name_begins_inside_the_picture() {
+        let labels = ["adaptor=linear, levels=1+2", "adaptor=mlp"].map(str::to_owned).to_vec();
+        let svg = chart(Positions::Labels(labels), vec![series(&[(0.0, 1.0, None), (1.0, 0.0, None)])]);
+        // 26 characters of 6.6, of which 0.866 lie along the axis.
+        let end = svg.split("rotate(-30 ").nth(1).unwrap().split(' ').next().unwrap();
+        assert!(end.parse::<f64>().unwrap() > 0.866 * 26.0 * 6.6 - 0.1, "{end}");
     }
 
     #[test]
