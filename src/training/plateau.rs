@@ -15,9 +15,11 @@
 //!
 //! # Constants
 //!
-//! A hundredth of the loss of a head that tells nothing apart, and a twentieth of the gap, are less than a result could show:
-//! both bound what ten further epochs would change. Ten epochs a window make means steady although single epochs scatter.
-//! So nothing ends before twenty epochs.
+//! A hundredth of the loss of a head that tells nothing apart is less than a result could show. Scores need more room: that
+//! of an image is the maximum of its grid, and keeps moving as long as steps are taken, however flat the loss. On 28
+//! hazelnuts (ResNet-18) it differed from window to window by an eighth to a quarter of the gap in epochs 130 to 160, while
+//! the images differed from each other by the whole of it; a fifth tells a drift from that. Ten epochs a window make means
+//! steady although single epochs scatter, and let nothing end before twenty.
 //!
 //! # Several folds
 //!
@@ -32,7 +34,7 @@ const WINDOW: usize = 10;
 /// By how much the loss may still change, as a share of the loss of a head that tells nothing apart.
 const LOSS_TOLERANCE: f64 = 0.01;
 /// By how much held-out images' scores may still change, as a share of the gap.
-const SCORE_TOLERANCE: f64 = 0.05;
+const SCORE_TOLERANCE: f64 = 0.2;
 
 /// Whether a head has settled after the last of its epochs.
 pub(super) fn has_settled(fold: &FoldTraining<'_>, loss: Loss) -> bool {
@@ -87,7 +89,7 @@ mod tests {
         // Every ten epochs, two hundredths less.
         assert_eq!(end(160, |e| 0.45 - 0.002 * f64::from(e), |_| -0.5), None);
         // The loss stands still, the scores do not.
-        assert_eq!(end(160, |_| 0.1, |e| -0.5 - 0.01 * f64::from(e)), None);
+        assert_eq!(end(160, |_| 0.1, |e| -0.5 - 0.03 * f64::from(e)), None);
         // Nothing is learned: loss and scores stand still.
         assert_eq!(end(160, |_| 0.99, |_| 0.0), None);
     }
