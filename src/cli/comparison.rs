@@ -15,18 +15,54 @@ pub(super) fn tell(
     json: bool,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let comparison = match Comparison::with_paper(results) {
-        Ok(comparison) => comparison,
+    match Comparison::with_paper(results) {
+        Ok(comparison) => {
+            let text = comparison.text(Style::for_stdout());
+            write_and_print(folder, &comparison.markdown(), &text, json, console)
+        }
         Err(nothing) => {
             console.warn(nothing);
-            return Ok(());
+            Ok(())
         }
-    };
+    }
+}
+
+/// The same for the points of a sweep, a comparison each.
+pub(super) fn tell_points(
+    folder: &RunFolder,
+    points: &[(&str, &Results)],
+    json: bool,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let (mut markdown, mut text) = (String::new(), Vec::new());
+    for (label, results) in points {
+        match Comparison::with_paper(results) {
+            Ok(comparison) => {
+                markdown += &format!("## {label}\n\n{}\n", comparison.markdown());
+                text.push(format!("{label}\n{}", comparison.text(Style::for_stdout())));
+            }
+            // Points share their data: what one lacks, all lack.
+            Err(nothing) => {
+                console.warn(nothing);
+                return Ok(());
+            }
+        }
+    }
+    write_and_print(folder, &markdown, &text.join("\n"), json, console)
+}
+
+fn write_and_print(
+    folder: &RunFolder,
+    markdown: &str,
+    text: &str,
+    json: bool,
+    console: &Console,
+) -> anyhow::Result<()> {
     let path = folder.root().join("comparison.md");
-    write_whole(&path, |out| out.write_all(comparison.markdown().as_bytes()))?;
+    write_whole(&path, |out| out.write_all(markdown.as_bytes()))?;
     if json {
         console.say(format_args!("compared   {}", path.display()));
         return Ok(());
     }
-    print(&format!("\n{}", comparison.text(Style::for_stdout())))
+    print(&format!("\n{text}"))
 }

@@ -52,7 +52,7 @@ impl Run<'_> {
     ) -> anyhow::Result<(Model, TrainingSummary)> {
         let Images { category, train: extracted, .. } = images;
         let started = std::time::Instant::now();
-        let feature_scale = self.feature_scale(backend, category, &extracted.features)?;
+        let feature_scale = self.feature_scale(backend, category, extracted)?;
         let head = self.record.spec.settings.training.head(extractor.channels());
         let head = HeadConfig { feature_scale, ..head };
         let trained = self.train(backend, head, images, seed, model_folder)?;
@@ -76,30 +76,38 @@ impl Run<'_> {
         Ok((model, summary))
     }
 
-    /// The factor of a category's features, measured where the settings and the weights ask for it.
+    /// The factor of a category's features, measured where the settings and the weights ask for it, once for all models that
+    /// share them.
     fn feature_scale<B: Backend<Scalar = f32>>(
         &self,
         backend: &B,
         category: &Category,
-        features: &Features<B>,
+        extracted: &Extracted<B>,
     ) -> anyhow::Result<f64> {
         let asked = self.record.spec.settings.training.feature_scale;
         match asked.settled(self.backbone.has_v1_scale) {
             FeatureScale::None => Ok(1.0),
             FeatureScale::Factor(factor) => Ok(factor),
             FeatureScale::Auto | FeatureScale::ByWeights => {
-                let Some(factor) = measured_feature_scale(backend, features)? else {
+                let told = extracted.measured_scale.get().is_some();
+                let measured = match extracted.measured_scale.get() {
+                    Some(measured) => *measured,
+                    None => measured_feature_scale(backend, &extracted.features)?,
+                };
+                let Some(factor) = *extracted.measured_scale.get_or_init(|| measured) else {
                     bail!(
                         "{}: the features of the training images do not vary, so they have no scale; check the images \
                          and the weights (`simplenet weights verify`), or name a factor with --feature-scale",
                         category.name
                     );
                 };
-                self.console.say(format_args!(
-                    "{}: features are multiplied by {factor:.4}, so that their channels deviate by {PRESUMED_STD} as \
-                     the noise's sigma presumes (--feature-scale none takes them as they are)",
-                    category.name
-                ));
+                if !told {
+                    self.console.say(format_args!(
+                        "{}: features are multiplied by {factor:.4}, so that their channels deviate by {PRESUMED_STD} \
+                         as the noise's sigma presumes (--feature-scale none takes them as they are)",
+                        category.name
+                    ));
+                }
                 Ok(factor)
             }
         }

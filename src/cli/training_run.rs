@@ -17,6 +17,7 @@ use crate::report::results::{CategoryResult, Results};
 use crate::settings::Selection;
 use crate::training::{Features, extract_features};
 use anyhow::{Context, bail};
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// A run in progress.
@@ -37,6 +38,8 @@ pub(super) struct Run<'a> {
 pub(super) struct Extracted<B: Backend> {
     /// The features.
     pub features: Features<B>,
+    /// What brings them to the presumed scale, once it is measured; None if nothing does.
+    pub(super) measured_scale: OnceCell<Option<f64>>,
     /// Wall-clock seconds of the extraction.
     pub seconds: f64,
 }
@@ -200,7 +203,7 @@ impl Run<'_> {
         }
         let seconds = started.elapsed().as_secs_f64();
         self.console.detail(format_args!("{name}: {} images in {seconds:.1} s", features.images.len()));
-        Ok(Extracted { features, seconds })
+        Ok(Extracted { features, measured_scale: OnceCell::new(), seconds })
     }
 
     /// Trains one model, writes it, and evaluates it.

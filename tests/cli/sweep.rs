@@ -205,3 +205,25 @@ fn the_points_of_another_sweep_are_not_taken_for_this_ones() {
         .run(&format!("{sweep} --epochs 3").replace("--epochs 2 ", ""))
         .fails(2, &["points/01-patch=1", "belongs to another sweep"]);
 }
+
+#[test]
+fn points_stand_beside_the_papers_categories_where_asked() {
+    let world = World::new();
+    write_category(&world.path("data/wood"), 0, "png");
+    let sweep = format!("sweep --data data {FAST} --over hidden=16,32 --compare paper");
+    let ran = world.run(&format!("{sweep} --output grid")).succeeds();
+    let comparison = world.text("grid/comparison.md");
+    assert_eq!(comparison.matches("## hidden=").count(), 2, "{comparison}");
+    // Wood in the paper's Table 1: 100 and 94.5.
+    let line = comparison.lines().rfind(|line| line.starts_with("| wood")).unwrap();
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    assert_eq!((cells[3], cells[6]), ("100.0", "94.5"), "{line}");
+    assert_eq!(ran.stdout.matches("Beside the paper's Table 1").count(), 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("[2/2] ("), "{}", ran.stderr);
+
+    // Nothing the paper has: a warning, and the sweep's own results.
+    let world = World::with_data();
+    let ran = world.run(&format!("{sweep} --output grid")).succeeds();
+    assert!(ran.stderr.contains("warning") && !world.path("grid/comparison.md").exists(), "{}", ran.stderr);
+    assert!(world.path("grid/sweep.md").exists());
+}

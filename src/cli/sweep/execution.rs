@@ -1,9 +1,11 @@
 //! What a sweep does once everything is resolved: points that need the same features are trained together.
 
+use super::progress::Progress;
 use super::record::{PointRun, SweepRecord};
 use crate::backbone::FeatureExtractor;
 use crate::backend::Backend;
 use crate::cli::backbone::{ResolvedBackbone, resolve_backbone};
+use crate::cli::comparison;
 use crate::cli::console::{Console, print, print_json};
 use crate::cli::epoch_choice;
 use crate::cli::evaluation::Evaluation;
@@ -58,11 +60,14 @@ impl Sweep<'_> {
             epoch_choice::warn(&selecting.spec, console);
         }
         let mut results: BTreeMap<usize, Results> = BTreeMap::new();
-        for category in first.spec.data.categories()? {
+        let categories = first.spec.data.categories()?;
+        let models = self.runs().map(|(_, _, record)| record.spec.seeds.len() * categories.len()).sum();
+        let mut progress = Progress::new(models);
+        for category in categories {
             category.notes.iter().for_each(|note| console.warn(format_args!("{}: {note}", category.name)));
         }
         for group in self.groups()? {
-            results.extend(self.group(backend, &group)?);
+            results.extend(self.group(backend, &group, &mut progress)?);
         }
         let rows = self.record.grid.points.iter().zip(&self.record.runs).enumerate();
         Ok(rows
@@ -105,6 +110,7 @@ impl Sweep<'_> {
         &self,
         backend: &B,
         members: &[usize],
+        progress: &mut Progress,
     ) -> anyhow::Result<Vec<(usize, Results)>> {
         let chosen: Vec<_> = self.runs().filter(|(index, ..)| members.contains(index)).collect();
         let spec = &chosen[0].2.spec;
@@ -129,7 +135,7 @@ impl Sweep<'_> {
             features.aggregation,
         )?;
         for category in spec.data.categories()? {
-            self.category(backend, &extractor, &category, &mut points)?;
+            self.category(backend, &extractor, &category, &mut points, progress)?;
         }
         for point in &points {
             point.run.write_results(&point.results)?;
@@ -169,6 +175,7 @@ impl Sweep<'_> {
         extractor: &FeatureExtractor<B>,
         category: &Category,
         points: &mut [PointInProgress<'_>],
+        progress: &mut Progress,
     ) -> anyhow::Result<()> {
         let mut shared = None;
         for point in points {
@@ -179,12 +186,14 @@ impl Sweep<'_> {
                 run.folder.tidy(&model_folder);
                 if let Some(result) = read_result(&model_folder) {
                     remove_earlier_marks(&model_folder)?;
-                    self.console
-                        .say(format_args!("{label}: {}, seed {seed}: finished before", category.name));
+                    let place = progress.skip();
+                    let name = &category.name;
+                    self.console.say(format_args!("{place} {label}: {name}, seed {seed}: finished before"));
                     point.results.rows.push(result);
                     continue;
                 }
-                self.console.say(format_args!("{label}: {}, seed {seed}", category.name));
+                let place = progress.begin();
+                self.console.say(format_args!("{place} {label}: {}, seed {seed}", category.name));
                 if shared.is_none() {
                     let train = run.features(backend, extractor, category)?;
                     shared = Some((train, run.test_features(backend, extractor, category)?));
@@ -205,6 +214,7 @@ impl Sweep<'_> {
                 let result = summary.complete(evaluated.result);
                 set_finished(&model_folder, &result)?;
                 point.results.rows.push(result);
+                progress.end();
             }
         }
         Ok(())
@@ -231,6 +241,11 @@ impl Sweep<'_> {
             print_json(&report.summary())?;
         } else {
             print(&report.markdown())?;
+        }
+        if self.runs().any(|(_, _, record)| record.spec.evaluation.compare_with_paper) {
+            let points = report.rows.iter().filter(|row| row.left_out.is_none());
+            let points: Vec<_> = points.map(|row| (row.label.as_str(), &row.results)).collect();
+            comparison::tell_points(self.folder, &points, json, self.console)?;
         }
         self.console
             .say(format_args!("\nresults   {}, sweep.csv, sweep.svg", root.join("sweep.md").display()));

@@ -2,6 +2,7 @@
 
 mod execution;
 mod grid;
+mod progress;
 mod record;
 
 pub(super) use record::SWEEP_FILE;
@@ -11,7 +12,7 @@ use super::args::{BackboneArgs, CacheName, DataArgs, DeviceArgs, parse_bytes};
 use super::console::Console;
 use super::device::{self, Device};
 use super::settings_args::SettingsArgs;
-use super::train::{GeometryName, parse_folds, warn_of_another_device};
+use super::train::{GeometryName, ReferenceName, parse_folds, warn_of_another_device};
 use crate::training::CalibrationPlan;
 use clap::Args;
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ pub(super) struct SweepArgs {
     /// Folds of good images that are held out to find thresholds, as in `train`. None are needed to compare settings.
     #[arg(long, value_name = "N", default_value = "none", value_parser = parse_folds)]
     calibration_folds: CalibrationPlan,
+    /// Set the results of every point beside the paper's Table 1, category by category (comparison.md).
+    #[arg(long, value_enum, value_name = "WHAT")]
+    compare: Option<ReferenceName>,
     /// Where pixel metrics are taken: on the network's input, as the paper does, or on the whole original image.
     #[arg(long, value_enum, default_value = "network")]
     metrics_geometry: GeometryName,
@@ -70,7 +74,7 @@ pub(super) struct SweepArgs {
     /// Continue a sweep that was interrupted; everything else is taken from it.
     #[arg(long, value_name = "SWEEP", conflicts_with_all = [
         "over", "table", "figure", "seeds", "DataArgs", "BackboneArgs", "SettingsArgs", "calibration_folds",
-        "metrics_geometry", "feature_cache", "feature_cache_limit", "output",
+        "compare", "metrics_geometry", "feature_cache", "feature_cache_limit", "output",
     ])]
     resume: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use crate::cli::device::Device;
 use crate::cli::epoch_choice;
 use crate::cli::run_folder::{DataSource, EvaluationSpec, RunFolder, RunRecord, RunSpec};
 use crate::cli::settings_args::Configured;
-use crate::cli::train::{GeometryName, recorded_weights};
+use crate::cli::train::{GeometryName, ReferenceName, recorded_weights};
 use crate::cli::{Environment, is_environment};
 use crate::settings::{Config, Settings};
 use anyhow::{Context, bail};
@@ -146,7 +146,7 @@ fn point_record(
             overlays: false,
             maps: false,
             original_geometry: args.metrics_geometry == GeometryName::Original,
-            compare_with_paper: false,
+            compare_with_paper: args.compare == Some(ReferenceName::Paper),
         },
     };
     Ok(RunRecord::new(spec, device.description(), &backbone))
