@@ -343,6 +343,11 @@ fn read_record(root: &Path, purpose: &str) -> anyhow::Result<RunRecord> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("{} holds no run to {purpose}: cannot read run.json", root.display()))?;
     let broken = || format!("{} is damaged or from another version; start a new run", path.display());
+    // A test has its models' files in the place of a training's settings.
+    let of_test = |value: &serde_json::Value| value.get("models").is_some() && value.get("spec").is_none();
+    if serde_json::from_str(&text).is_ok_and(|value| of_test(&value)) {
+        bail!("{} was written by `test`; give the folder of the training instead", root.display());
+    }
     let record: RunRecord = serde_json::from_str(&text).with_context(broken)?;
     record.spec.settings.validate().with_context(broken)?;
     if record.spec.seeds.is_empty() {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// What features are multiplied by before they meet the head.
 ///
-/// The noise's σ is absolute: 0.015 was chosen for features whose channels deviate by 0.13 to 0.2, those of torchvision's
+/// The noise's σ is absolute: 0.015 was chosen for features whose channels deviate by 0.1 to 0.2, those of torchvision's
 /// ImageNet weights of version 1. Features of another scale need another σ, or this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -199,6 +199,8 @@ fn what_cannot_be_drawn_is_an_error_only_if_it_was_asked_for() {
     );
     world.run("figures run --figure 3").exits(2);
     world.run("figures data").fails(2, &["holds no run", "run.json"]);
+    world.run("test --model run/weave/model.safetensors --data data --output tested").succeeds();
+    world.run("figures tested").fails(2, &["tested was written by `test`", "the folder of the training"]);
     std::fs::remove_file(world.path("run/results.json")).unwrap();
     world.run("figures run").fails(2, &["has not finished", "--resume run"]);
 }

@@ -58,6 +58,16 @@ fn gpu_one_class_training_by_the_program() {
 }
 
 #[test]
+fn simulated_sweep_by_the_program() {
+    simulated().iter().for_each(check_sweep);
+}
+
+#[test]
+fn gpu_sweep_by_the_program() {
+    gpu().iter().for_each(check_sweep);
+}
+
+#[test]
 fn simulated_benchmark_by_the_program() {
     simulated().iter().for_each(check_benchmark);
 }
@@ -181,6 +191,53 @@ fn check_one_class(libraries: &Libraries) {
             assert!(
                 (device - cpu).abs() <= 1e-4,
                 "{class}, {image}: {device} on the device, {cpu} on the CPU"
+            );
+        }
+    }
+}
+
+/// Heads that are looked at after every epoch, between recorded steps, learn what those do that are left alone; and
+/// features that are multiplied score alike where a device gathers them from its cache and where a CPU computes them.
+fn check_sweep(libraries: &Libraries) {
+    let world = world();
+    let world = world.path();
+    let over = "--over select=last,holdout,test --over feature-scale=none,2.5,auto --calibration-folds 1";
+    succeeds(simplenet(world, libraries, &format!("sweep --device cuda {SETTINGS} {over} --output grid")));
+    let folder = |place: usize, select: &str, scale: &str| {
+        world.join(format!("grid/points/{place:02}-select={select}_feature-scale={scale}/fabric"))
+    };
+    for (scale_place, scale) in (1..).zip(["none", "2.5", "auto"]) {
+        let losses = |select_place: usize, select: &str| -> Vec<(String, u64)> {
+            let log = folder(3 * select_place + scale_place, select, scale).join("training.jsonl");
+            let lines = std::fs::read_to_string(log).unwrap();
+            let parsed = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            parsed
+                .map(|epoch| {
+                    let head = format!("{} {}", epoch["head"], epoch["epoch"]);
+                    (head, epoch["loss"].as_f64().unwrap().to_bits())
+                })
+                .collect()
+        };
+        let last = losses(0, "last");
+        // Two heads.
+        assert_eq!((last.len(), losses(2, "test").len()), (80, 80));
+        assert_eq!(losses(2, "test"), last, "looking at the test set changes the training");
+        let holdout = losses(1, "holdout");
+        assert!(holdout.len() > 40 && holdout[..] == last[..holdout.len()]);
+
+        let point = folder(scale_place, "last", scale);
+        let cached = scores(&std::fs::read_to_string(point.join("scores.jsonl")).unwrap());
+        let model = point.join("model.safetensors");
+        let predict = format!("predict --device cpu --model {} data/fabric/test", model.display());
+        let of_cpu =
+            scores(&String::from_utf8(succeeds(simplenet(world, libraries, &predict)).stdout).unwrap());
+        assert_eq!((cached.len(), of_cpu.len()), (6, 6));
+        for ((image, device), (same_image, cpu)) in cached.iter().zip(&of_cpu) {
+            assert_eq!(image, same_image);
+            // As above: scores of order one, and rounding.
+            assert!(
+                (device - cpu).abs() <= 1e-4,
+                "{scale}, {image}: {device} on the device, {cpu} on the CPU"
             );
         }
     }
