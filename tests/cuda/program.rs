@@ -201,45 +201,33 @@ fn check_one_class(libraries: &Libraries) {
 fn check_sweep(libraries: &Libraries) {
     let world = world();
     let world = world.path();
-    let over = "--over select=last,holdout,test --over feature-scale=none,2.5,auto --calibration-folds 1";
+    let over = "--over select=last,holdout,test --feature-scale auto --calibration-folds 1";
     succeeds(simplenet(world, libraries, &format!("sweep --device cuda {SETTINGS} {over} --output grid")));
-    let folder = |place: usize, select: &str, scale: &str| {
-        world.join(format!("grid/points/{place:02}-select={select}_feature-scale={scale}/fabric"))
-    };
-    for (scale_place, scale) in (1..).zip(["none", "2.5", "auto"]) {
-        let losses = |select_place: usize, select: &str| -> Vec<(String, u64)> {
-            let log = folder(3 * select_place + scale_place, select, scale).join("training.jsonl");
-            let lines = std::fs::read_to_string(log).unwrap();
-            let parsed = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            parsed
-                .map(|epoch| {
-                    let head = format!("{} {}", epoch["head"], epoch["epoch"]);
-                    (head, epoch["loss"].as_f64().unwrap().to_bits())
-                })
-                .collect()
+    let folder = |point: &str| world.join("grid/points").join(point).join("fabric");
+    let losses = |point: &str| -> Vec<(String, u64)> {
+        let lines = std::fs::read_to_string(folder(point).join("training.jsonl")).unwrap();
+        let of = |line: &str| {
+            let epoch: Value = serde_json::from_str(line).unwrap();
+            (format!("{} {}", epoch["head"], epoch["epoch"]), epoch["loss"].as_f64().unwrap().to_bits())
         };
-        let last = losses(0, "last");
-        // Two heads.
-        assert_eq!((last.len(), losses(2, "test").len()), (80, 80));
-        assert_eq!(losses(2, "test"), last, "looking at the test set changes the training");
-        let holdout = losses(1, "holdout");
-        assert!(holdout.len() > 40 && holdout[..] == last[..holdout.len()]);
+        lines.lines().map(of).collect()
+    };
+    let (last, holdout, test) =
+        (losses("01-select=last"), losses("02-select=holdout"), losses("03-select=test"));
+    // Forty epochs of two heads.
+    assert_eq!(last.len(), 80);
+    assert_eq!(test, last, "looking at the test set changes the training");
+    assert!(holdout.len() > 40 && holdout[..] == last[..holdout.len()]);
 
-        let point = folder(scale_place, "last", scale);
-        let cached = scores(&std::fs::read_to_string(point.join("scores.jsonl")).unwrap());
-        let model = point.join("model.safetensors");
-        let predict = format!("predict --device cpu --model {} data/fabric/test", model.display());
-        let of_cpu =
-            scores(&String::from_utf8(succeeds(simplenet(world, libraries, &predict)).stdout).unwrap());
-        assert_eq!((cached.len(), of_cpu.len()), (6, 6));
-        for ((image, device), (same_image, cpu)) in cached.iter().zip(&of_cpu) {
-            assert_eq!(image, same_image);
-            // As above: scores of order one, and rounding.
-            assert!(
-                (device - cpu).abs() <= 1e-4,
-                "{scale}, {image}: {device} on the device, {cpu} on the CPU"
-            );
-        }
+    let cached = scores(&std::fs::read_to_string(folder("01-select=last").join("scores.jsonl")).unwrap());
+    let model = folder("01-select=last").join("model.safetensors");
+    let predict = format!("predict --device cpu --model {} data/fabric/test", model.display());
+    let of_cpu = scores(&String::from_utf8(succeeds(simplenet(world, libraries, &predict)).stdout).unwrap());
+    assert_eq!((cached.len(), of_cpu.len()), (6, 6));
+    for ((image, device), (same_image, cpu)) in cached.iter().zip(&of_cpu) {
+        assert_eq!(image, same_image);
+        // As above: scores of order one, and rounding.
+        assert!((device - cpu).abs() <= 1e-4, "{image}: {device} on the device, {cpu} on the CPU");
     }
 }
 
