@@ -74,8 +74,9 @@ fn dividing_large_features_gives_the_model_of_small_ones() {
     world.run(&format!("{train} --feature-scale auto --output small")).succeeds();
     let ratio = factor_of(&world, "small") / factor_of(&world, "measured");
     assert!((ratio - 4.0).abs() < 1e-2, "{ratio}");
+    // Here the factors, too, differ by rounding, and Adam's first steps make much of gradients that are next to nothing.
     let difference = largest_difference(&scores(&world, "measured"), &scores(&world, "small"));
-    assert!(difference < 1e-3, "{difference}");
+    assert!(difference < 5e-3, "{difference}");
     assert!(ran.stderr.contains("weave: features are multiplied by 0."), "{}", ran.stderr);
 
     // Multiplying by powers of two is exact; BatchNorm's ε and its larger sums are not.

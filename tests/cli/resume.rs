@@ -203,7 +203,9 @@ fn what_cannot_be_resumed_is_said() {
     world
         .run(&format!("test --model run/weave/model.safetensors --data data --output {out}/test"))
         .succeeds();
-    world.run(&format!("train --resume {out}/test")).fails(2, &["run.json", "start a new run"]);
+    world
+        .run(&format!("train --resume {out}/test"))
+        .fails(2, &["was written by `test`", "the folder of the training"]);
     world
         .run(&format!("test --model run/weave/model.safetensors --data data --output {out}/test"))
         .fails(2, &["already holds a run", "another --output"]);
