@@ -13,8 +13,8 @@ pub(super) fn noise(
     noise: Noise<'_, CudaSchedule>,
 ) -> Result<CudaTensor> {
     assert!(noise.mixtures > 0, "noise has a component");
-    let channels = u32::try_from(shape[1]).expect("fewer than 2³² channels");
     let mut out = context.tensor(&shape, ElementType::F32)?;
+    let [_rows, channels] = out.extents();
     let count = out.len() as u64;
     kernels::Noise {
         out: out.write(),
