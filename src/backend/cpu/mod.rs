@@ -6,6 +6,7 @@
 mod adam;
 mod add;
 mod aggregate;
+mod amx;
 mod anomaly_map;
 mod batch_norm;
 mod batch_norm_score;

@@ -9,8 +9,10 @@ mod disjoint;
 mod epilogue;
 mod exact;
 mod im2col;
+mod tiled;
 mod winograd;
 
+use super::amx;
 use super::instructions::Instructions;
 use super::memory::{CpuTensor, Pool};
 use super::operand::{Bf16Pair, Operand};
@@ -18,6 +20,7 @@ use super::panels::Panels;
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
 use im2col::Geometry;
+use std::any::TypeId;
 use std::sync::Arc;
 
 /// How a device computes convolutions.
@@ -53,6 +56,8 @@ enum Weights<T> {
     Bf16Direct(Panels<Bf16Pair<T>>),
     /// As `Winograd`, rounded to bfloat16.
     Bf16Winograd(winograd::TransformedWeights<Bf16Pair<T>>),
+    /// Rounded to bfloat16, for the tile unit.
+    Bf16Tiled(tiled::TiledWeights<T>),
 }
 
 impl<T: Scalar> CpuConvolution<T> {
@@ -60,6 +65,12 @@ impl<T: Scalar> CpuConvolution<T> {
         let geometry = weights.geometry();
         let winograd = convolutions == Convolutions::Fast && winograd::serves(&geometry);
         let laid_out = match (bf16, convolutions) {
+            (true, _) if let Some(unit) = tile_unit::<T>() => {
+                let patch = patch(&geometry);
+                let values = weights.weight.data();
+                let element = |k: usize, output: usize| T::from_f32(values[output * patch + k]);
+                Weights::Bf16Tiled(tiled::TiledWeights::new(&geometry, unit, element))
+            }
             (false, Convolutions::Exact) => {
                 Weights::Exact(weights.weight.data().iter().map(|&value| T::from_f32(value)).collect())
             }
@@ -82,20 +93,30 @@ impl<T: Scalar> CpuConvolution<T> {
     pub(super) fn pointwise(weight: &[T], outputs: usize, bf16: bool) -> Self {
         let inputs = weight.len() / outputs;
         let element = |k: usize, output: usize| weight[output * inputs + k];
-        let weights = if bf16 {
-            Weights::Bf16Direct(Panels::new(inputs, outputs, element))
-        } else {
-            Weights::Direct(Panels::new(inputs, outputs, element))
-        };
         let geometry = ConvolutionGeometry { outputs, kernel: (1, 1), inputs, stride: 1, padding: 0 };
+        let weights = match (bf16, tile_unit::<T>()) {
+            (true, Some(unit)) => Weights::Bf16Tiled(tiled::TiledWeights::new(&geometry, unit, element)),
+            (true, None) => Weights::Bf16Direct(Panels::new(inputs, outputs, element)),
+            (false, _) => Weights::Direct(Panels::new(inputs, outputs, element)),
+        };
         Self { geometry, bias: Vec::new(), weights, instructions: Instructions::detect() }
     }
+}
+
+/// The machine's tile unit, which adds up in `f32` alone.
+fn tile_unit<T: Scalar>() -> Option<amx::Unit> {
+    if TypeId::of::<T>() == TypeId::of::<f32>() { amx::detect() } else { None }
+}
+
+/// Weights of one output.
+fn patch(geometry: &ConvolutionGeometry) -> usize {
+    geometry.kernel.0 * geometry.kernel.1 * geometry.inputs
 }
 
 /// The weights as the matrix `[kh·kw·I, O]`.
 fn panels<O: Operand>(weights: &ConvolutionWeights) -> Panels<O> {
     let geometry = weights.geometry();
-    let patch = geometry.kernel.0 * geometry.kernel.1 * geometry.inputs;
+    let patch = patch(&geometry);
     let values = weights.weight.data();
     Panels::new(patch, geometry.outputs, |k, output| O::Sum::from_f32(values[output * patch + k]))
 }
@@ -159,6 +180,7 @@ pub(super) fn run<T: Scalar>(
         Weights::Winograd(weights) => winograd::conv2d(&call, weights, out),
         Weights::Bf16Direct(panels) => direct::conv2d(&call, panels, out),
         Weights::Bf16Winograd(weights) => winograd::conv2d(&call, weights, out),
+        Weights::Bf16Tiled(weights) => tiled::conv2d(&call, weights, out),
     }
 }
 
