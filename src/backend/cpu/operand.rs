@@ -125,21 +125,32 @@ impl<T: Scalar> Operand for Bf16Pair<T> {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn round(numbers: &[f32], halves: &mut [u16]) {
     use std::arch::x86_64::*;
-    for (numbers, halves) in numbers.chunks(32).zip(halves.chunks_mut(32)) {
-        let part = |from: usize| {
-            let count = numbers.len().saturating_sub(from).min(16);
-            let mask = ((1u32 << count) - 1) as __mmask16;
-            // SAFETY: the mask ends with the numbers.
-            unsafe { _mm512_maskz_loadu_ps(mask, numbers.as_ptr().wrapping_add(from)) }
-        };
-        let rounded = _mm512_cvtne2ps_pbh(part(16), part(0));
-        let mask = ((1u64 << halves.len()) - 1) as __mmask32;
-        // SAFETY: both types are 64 bytes, and every value of them is one; the mask ends with the halves.
+    // SAFETY: both types are 64 bytes, and every value of them is one.
+    let rounded = |low: __m512, high: __m512| unsafe {
+        std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+    };
+    let whole = numbers.len() / 32 * 32;
+    let (full, rest) = numbers.split_at(whole);
+    let (full_halves, rest_halves) = halves.split_at_mut(whole);
+    for (numbers, halves) in full.chunks_exact(32).zip(full_halves.chunks_exact_mut(32)) {
+        // SAFETY: there are 32 numbers and as many halves.
         unsafe {
-            let rounded = std::mem::transmute::<__m512bh, __m512i>(rounded);
-            _mm512_mask_storeu_epi16(halves.as_mut_ptr().cast(), mask, rounded);
+            let [low, high] = [0, 16].map(|from| _mm512_loadu_ps(numbers.as_ptr().add(from)));
+            _mm512_storeu_si512(halves.as_mut_ptr().cast(), rounded(low, high));
         }
     }
+    if rest_halves.is_empty() {
+        return;
+    }
+    let part = |from: usize| {
+        let count = rest.len().saturating_sub(from).min(16);
+        let mask = ((1u32 << count) - 1) as __mmask16;
+        // SAFETY: the mask ends with the numbers.
+        unsafe { _mm512_maskz_loadu_ps(mask, rest.as_ptr().wrapping_add(from)) }
+    };
+    let mask = ((1u64 << rest_halves.len()) - 1) as __mmask32;
+    // SAFETY: the mask ends with the halves.
+    unsafe { _mm512_mask_storeu_epi16(rest_halves.as_mut_ptr().cast(), mask, rounded(part(0), part(16))) };
 }
 
 #[cfg(test)]

@@ -176,21 +176,47 @@ impl<T: Scalar> Finish<'_, T> {
     /// Finishes sums whose residual, if there is one, begins `offset` elements after the first.
     #[inline(always)]
     pub(super) fn apply(&self, offset: usize, sums: &[T], out: &mut [T]) {
-        let (sums, bias) = (&sums[..out.len()], &self.bias[..out.len()]);
-        let clamped = |value: T| if value < self.floor { self.floor } else { value };
-        match self.residual {
+        let len = out.len();
+        let (sums, bias) = (&sums[..len], &self.bias[..len]);
+        let residual = self.residual.map(|residual| &residual[offset..][..len]);
+        // A whole panel's columns, counted when the program is compiled, are a few vectors and no loop.
+        if let (Ok(out), Ok(sums), Ok(bias)) = (
+            <&mut [T; PANEL]>::try_from(&mut *out),
+            <&[T; PANEL]>::try_from(sums),
+            <&[T; PANEL]>::try_from(bias),
+        ) {
+            match residual.map(<&[T; PANEL]>::try_from) {
+                Some(Ok(residual)) => {
+                    for i in 0..PANEL {
+                        out[i] = self.clamp(sums[i] + bias[i] + residual[i]);
+                    }
+                }
+                _ => {
+                    for i in 0..PANEL {
+                        out[i] = self.clamp(sums[i] + bias[i]);
+                    }
+                }
+            }
+            return;
+        }
+        match residual {
             Some(residual) => {
-                let residual = &residual[offset..][..out.len()];
-                for i in 0..out.len() {
-                    out[i] = clamped(sums[i] + bias[i] + residual[i]);
+                for i in 0..len {
+                    out[i] = self.clamp(sums[i] + bias[i] + residual[i]);
                 }
             }
             None => {
-                for i in 0..out.len() {
-                    out[i] = clamped(sums[i] + bias[i]);
+                for i in 0..len {
+                    out[i] = self.clamp(sums[i] + bias[i]);
                 }
             }
         }
+    }
+
+    /// At least the floor. In this order a NaN remains.
+    #[inline(always)]
+    fn clamp(&self, value: T) -> T {
+        if value < self.floor { self.floor } else { value }
     }
 }
 

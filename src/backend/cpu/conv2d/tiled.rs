@@ -302,13 +302,17 @@ impl<T: Scalar> Task<'_, T> {
                 let ahead = &next[next.len() * index / products..next.len() * (index + 1) / products];
                 let product = Product { left: &left[first * pitch..], stride: pitch, steps, weights, ahead };
                 tiles.multiply(&product, (rows - first).min(ROWS).div_ceil(TILE_ROWS), &mut sums.0);
-                for (row, sums) in (first..rows).zip(sums.0.chunks_exact(COLUMNS)) {
-                    let (line, column) = (self.lines.start + row / row_width, row % row_width);
+                let (mut line, mut column) = (self.lines.start + first / row_width, first % row_width);
+                for sums in sums.0.chunks_exact(COLUMNS).take(rows - first) {
                     if column < width {
                         let pixel = (self.image * lines + line) * width + column;
                         // SAFETY: no other task has these lines and this panel.
                         let out = unsafe { self.out.part(pixel * outputs + channel, count) };
                         self.epilogue.at(pixel, channel).apply(0, sums, out);
+                    }
+                    column += 1;
+                    if column == row_width {
+                        (line, column) = (line + 1, 0);
                     }
                 }
             }
