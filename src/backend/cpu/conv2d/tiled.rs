@@ -31,6 +31,9 @@ const RESIDENT_BYTES: usize = 384 << 10;
 const TASKS_PER_THREAD: usize = 4;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
 const TASK_PRODUCTS: usize = 8 << 20;
+/// What rounding a byte of inputs costs beside reading a byte of weights: the numbers it is made of are twice as long,
+/// and it is written.
+const ROUNDING: usize = 3;
 /// Pairs between one pixel's channels and the next's, so that rows of a power of two of bytes do not all want the same
 /// place in a cache.
 const GAP: usize = 16;
@@ -148,25 +151,19 @@ impl Layout {
         let run = numbers.div_ceil(STEP);
         let pitch = run * STEP_PAIRS + GAP;
 
-        let bytes = pitch * size_of::<Bf16Pair<T>>();
-        let fitting = (RESIDENT_BYTES / (bytes * row_width * planes.len())).saturating_sub(more_lines).max(1);
-        let products = weights.steps * STEP * row_width * COLUMNS;
-        let wanted = TASKS_PER_THREAD * rayon::current_num_threads();
-        // Rows first: a task of more panels rounds its inputs once for all of them.
-        let lines_at_least = TASK_PRODUCTS.div_ceil(products * weights.panels());
-        let blocks = lines.div_ceil(fitting).max(wanted.div_ceil(images).min(lines.div_ceil(lines_at_least)));
-        let blocks = if more_lines > 0 {
-            blocks.min(lines.div_ceil(4 * more_lines)).max(lines.div_ceil(fitting))
-        } else {
-            blocks
+        let line_products = weights.steps * STEP * row_width * COLUMNS;
+        let line_bytes = pitch * row_width * planes.len() * size_of::<Bf16Pair<T>>();
+        let cut = Cut {
+            images,
+            lines,
+            more_lines,
+            line_bytes,
+            line_products,
+            panels: weights.panels(),
+            weight_bytes: weights.tiles.bytes(),
+            multiple: if row_width == 1 { ROWS } else { 1 },
         };
-        let mut task_lines = lines.div_ceil(blocks);
-        if row_width == 1 {
-            task_lines = task_lines.next_multiple_of(ROWS).min(lines);
-        }
-        let tasks = images * lines.div_ceil(task_lines);
-        let fewest_panels = TASK_PRODUCTS.div_ceil(products * task_lines);
-        let panels = (weights.panels() * tasks / wanted).max(fewest_panels).clamp(1, weights.panels());
+        let (task_lines, panels) = cut.best(TASKS_PER_THREAD * rayon::current_num_threads());
 
         let plane = (task_lines + more_lines) * row_width * pitch;
         let offsets = if weights.rows == Rows::Planes {
@@ -185,6 +182,41 @@ impl Layout {
         let rows = (task_lines * row_width).next_multiple_of(TILE_ROWS);
         let len = (planes.len() * plane).max((rows - 1) * pitch + steps.reach());
         Self { images, lines, width, row_width, task_lines, more_lines, planes, pitch, steps, len, panels }
+    }
+}
+
+/// What decides how lines and panels are cut into tasks. Results do not: a sum's order is its steps'.
+struct Cut {
+    images: usize,
+    /// Lines of an image, and those that a task rounds beside its own.
+    lines: usize,
+    more_lines: usize,
+    /// Bytes of a line's inputs once rounded.
+    line_bytes: usize,
+    /// Multiplications of a line with one panel.
+    line_products: usize,
+    panels: usize,
+    weight_bytes: usize,
+    /// Lines of a task come in multiples of this.
+    multiple: usize,
+}
+
+impl Cut {
+    /// Lines and panels of a task. Every task of a block of lines reads its part of the weights, every task of a group of
+    /// panels rounds the inputs of its lines again: of the cuts into about `wanted` tasks that whose tasks move the fewest bytes.
+    fn best(&self, wanted: usize) -> (usize, usize) {
+        let fitting = (RESIDENT_BYTES / self.line_bytes).saturating_sub(self.more_lines).max(self.multiple);
+        let most = fitting.min(self.lines);
+        let cuts = (self.lines.div_ceil(most)..=wanted.max(self.lines.div_ceil(most))).map(|blocks| {
+            let lines = self.lines.div_ceil(blocks).next_multiple_of(self.multiple);
+            let blocks = self.images * self.lines.div_ceil(lines);
+            let fewest = TASK_PRODUCTS.div_ceil(self.line_products * lines);
+            let groups = wanted.div_ceil(blocks).min(self.panels.div_ceil(fewest)).clamp(1, self.panels);
+            let rounded = groups * blocks * (lines + self.more_lines) * self.line_bytes;
+            (blocks * self.weight_bytes + ROUNDING * rounded, lines, self.panels.div_ceil(groups))
+        });
+        let (_, lines, panels) = cuts.min().unwrap_or((0, self.lines, self.panels));
+        (lines, panels)
     }
 }
 
