@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::console::{print, print_json};
 use crate::backbone::weights::store::{self, Status};
+use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{CudaError, probe};
 use clap::Args;
 use serde::Serialize;
@@ -61,7 +62,11 @@ fn cpu() -> Finding {
     };
     #[cfg(not(target_arch = "x86_64"))]
     let vectors = std::env::consts::ARCH;
-    let state = format!("{} threads, {vectors}", rayon::current_num_threads());
+    let bf16 = match Cpu::<f32>::bf16_unit() {
+        Some(unit) => format!("; --precision bf16 by {unit}"),
+        None => String::new(),
+    };
+    let state = format!("{} threads, {vectors}{bf16}", rayon::current_num_threads());
     Finding { subject: "CPU", good: true, state, cure: None }
 }
 

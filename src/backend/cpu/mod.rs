@@ -68,9 +68,15 @@ impl<T: Scalar> Cpu<T> {
     }
 
     /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16; sums, and whatever else the
-    /// device computes, stay in `T`. `None` where the processor lacks the instructions (AVX512-BF16).
+    /// device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum every product of the
+    /// definition, whichever were asked for. `None` where it lacks the instructions (AVX512-BF16).
     pub fn bf16(convolutions: Convolutions) -> Option<Self> {
         Instructions::have_bf16().then(|| Self { pool: Pool::new(), convolutions, bf16: true })
+    }
+
+    /// What multiplies bfloat16 numbers on this machine: `AMX tiles` or `AVX512-BF16`; `None` where nothing does.
+    pub fn bf16_unit() -> Option<&'static str> {
+        Instructions::have_bf16().then(|| if conv2d::have_tiles::<T>() { "AMX tiles" } else { "AVX512-BF16" })
     }
 
     fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
@@ -113,8 +119,12 @@ impl<T: Scalar> Backend for Cpu<T> {
             Convolutions::Exact => "exact",
             Convolutions::Fast => "fast",
         };
-        let precision = if self.bf16 { " in bf16" } else { "" };
-        format!("CPU, {} threads, {convolutions} convolutions{precision}", rayon::current_num_threads())
+        let convolutions = match (self.bf16, conv2d::have_tiles::<T>()) {
+            (true, true) => "convolutions in bf16 by AMX tiles".to_owned(),
+            (true, false) => format!("{convolutions} convolutions in bf16"),
+            (false, _) => format!("{convolutions} convolutions"),
+        };
+        format!("CPU, {} threads, {convolutions}", rayon::current_num_threads())
     }
 
     /// Every operation has run when it returns.

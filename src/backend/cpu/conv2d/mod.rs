@@ -2,7 +2,7 @@
 //!
 //! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
 //! convolutions of stride 1 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
-//! ([`direct`]).
+//! ([`direct`]). In bfloat16 on a processor with tiles both are every product of the definition ([`tiled`]).
 
 mod direct;
 mod disjoint;
@@ -106,6 +106,11 @@ impl<T: Scalar> CpuConvolution<T> {
 /// The machine's tile unit, which adds up in `f32` alone.
 fn tile_unit<T: Scalar>() -> Option<amx::Unit> {
     if TypeId::of::<T>() == TypeId::of::<f32>() { amx::detect() } else { None }
+}
+
+/// Whether convolutions in bfloat16 are computed by tiles.
+pub(super) fn have_tiles<T: Scalar>() -> bool {
+    tile_unit::<T>().is_some()
 }
 
 /// Weights of one output.

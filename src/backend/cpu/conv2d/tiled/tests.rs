@@ -1,0 +1,162 @@
+use super::super::{CpuConvolution, Weights, patch, run};
+use super::TiledWeights;
+use super::cut::{Cut, RESIDENT_BYTES};
+use crate::backend::cpu::amx::{self, ROWS, Unit};
+use crate::backend::cpu::instructions::Instructions;
+use crate::backend::cpu::memory::Pool;
+use crate::backend::cpu::{Convolutions, Cpu};
+use crate::backend::{Backend, ConvolutionWeights};
+use crate::random::philox::{Philox, Stream};
+use crate::tensor::{Scalar, Tensor, relative_error};
+
+/// Numbers that bfloat16 holds exactly.
+fn numbers(len: usize, seed: u64) -> Vec<f32> {
+    let philox = Philox::new(seed, Stream::Initialisation, 0);
+    let exact = |value: f64| half::bf16::from_f64(value - 0.5).to_f32();
+    (0..len as u64).map(|i| exact(philox.uniform(i))).collect()
+}
+
+/// One convolution by tiles, over outputs that were poisoned.
+fn tiled<T: Scalar>(
+    unit: Unit,
+    weights: &ConvolutionWeights,
+    input: &Tensor<f32>,
+    residual: Option<&Tensor<f32>>,
+) -> Vec<T> {
+    let geometry = weights.geometry();
+    let convert = |values: &[f32]| values.iter().map(|&value| T::from_f32(value)).collect::<Vec<T>>();
+    let (values, patch) = (weights.weight.data(), patch(&geometry));
+    let element = |k: usize, output: usize| T::from_f32(values[output * patch + k]);
+    let convolution = CpuConvolution {
+        geometry,
+        bias: convert(&weights.bias),
+        weights: Weights::Bf16Tiled(TiledWeights::new(&geometry, unit, element)),
+        instructions: Instructions::detect(),
+    };
+    let &[n, h, w, inputs] = input.shape() else { panic!("an image has four axes") };
+    let (out_h, out_w) = geometry.output_size(h, w);
+    let mut out = vec![T::from_f64(f64::NAN); n * out_h * out_w * geometry.outputs];
+    let residual = residual.map(|residual| convert(residual.data()));
+    let operands = (&convolution, convolution.bias.as_slice());
+    let data = convert(input.data());
+    run(
+        &Pool::new(),
+        (&data, [n, h, w, inputs]),
+        operands,
+        residual.as_deref(),
+        residual.is_some(),
+        &mut out,
+    );
+    out
+}
+
+/// Every way to lay out rows, odd sizes, one image and five, with a residual and without: against the exact convolution
+/// in `f64` of the same numbers.
+#[test]
+fn convolutions_equal_the_exact_ones() {
+    // Kernel, stride, padding, inputs, outputs, height, width.
+    let cases = [
+        (1, 1, 0, 64, 40, 9, 7),
+        (1, 1, 0, 20, 33, 5, 11),
+        (1, 2, 0, 32, 64, 13, 10),
+        (3, 1, 1, 32, 32, 14, 14),
+        (3, 1, 1, 96, 70, 7, 29),
+        (3, 2, 1, 64, 32, 15, 12),
+        (3, 1, 1, 12, 20, 6, 9),
+        (5, 1, 2, 32, 31, 6, 5),
+        (3, 3, 0, 32, 8, 11, 9),
+        (7, 2, 3, 3, 64, 31, 38),
+    ];
+    for (index, (kernel, stride, padding, inputs, outputs, h, w)) in cases.into_iter().enumerate() {
+        for n in [1, 5] {
+            let seed = index as u64 * 10;
+            let weights = ConvolutionWeights {
+                weight: Tensor::new(
+                    [outputs, kernel, kernel, inputs],
+                    numbers(outputs * kernel * kernel * inputs, seed),
+                ),
+                bias: numbers(outputs, seed + 1),
+                stride,
+                padding,
+            };
+            let input = Tensor::new([n, h, w, inputs], numbers(n * h * w * inputs, seed + 2));
+            let (out_h, out_w) = weights.geometry().output_size(h, w);
+            let shape = [n, out_h, out_w, outputs];
+            let residual = Tensor::new(shape, numbers(shape.iter().product(), seed + 3));
+
+            let exact = Cpu::<f64>::with(Convolutions::Exact);
+            let wide = |tensor: &Tensor<f32>| {
+                let data = tensor.data().iter().map(|&value| f64::from(value)).collect();
+                exact.upload(&Tensor::new(tensor.shape().to_vec(), data)).unwrap()
+            };
+            let convolution = exact.convolution(&weights).unwrap();
+            for residual in [None, Some(&residual)] {
+                let wide_residual = residual.map(wide);
+                let expected = exact
+                    .conv2d(&wide(&input), &convolution, wide_residual.as_ref(), residual.is_some())
+                    .unwrap();
+                let expected = exact.download(&expected).unwrap();
+                let name = format!("{kernel}×{kernel}/{stride}, {inputs} → {outputs}, {n} images");
+                let out: Vec<f64> = tiled(Unit::Portable, &weights, &input, residual);
+                let error = relative_error(&out, expected.data());
+                assert!(error < 1e-14, "{name}, f64: {error:.1e}");
+                // Products are exact in f32; sums of hundreds of either sign are rounded by 2⁻²⁴.
+                for unit in [Some(Unit::Portable), amx::detect()].into_iter().flatten() {
+                    let out: Vec<f32> = tiled(unit, &weights, &input, residual);
+                    let error = relative_error(&out, expected.data());
+                    assert!(error < 1e-6, "{name}, {unit:?}: {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
+/// An input that is no number must not come out as one, and must stay where it is seen.
+#[test]
+fn a_nan_shows_where_its_pixel_is_seen() {
+    let weights = ConvolutionWeights {
+        weight: Tensor::full([32, 3, 3, 32], 1.0),
+        bias: vec![0.0; 32],
+        stride: 1,
+        padding: 1,
+    };
+    let mut input = Tensor::full([1, 6, 6, 32], 1.0);
+    input.data_mut()[(2 * 6 + 5) * 32 + 7] = f32::NAN;
+    for unit in [Some(Unit::Portable), amx::detect()].into_iter().flatten() {
+        let residual = Tensor::full([1, 6, 6, 32], 0.0);
+        let out: Vec<f32> = tiled(unit, &weights, &input, Some(&residual));
+        for (pixel, values) in out.chunks_exact(32).enumerate() {
+            let seen = (1..=3).contains(&(pixel / 6)) && pixel % 6 >= 4;
+            assert_eq!(values.iter().all(|value| value.is_nan()), seen, "{unit:?}, pixel {pixel}");
+            assert_eq!(values.iter().any(|value| value.is_nan()), seen, "{unit:?}, pixel {pixel}");
+        }
+    }
+}
+
+/// Whatever the machine, tasks cover every line and panel, and their inputs fit.
+#[test]
+fn every_cut_covers_all_lines_and_panels() {
+    for (lines, panels, multiple, images) in
+        [(14, 16, 1, 1), (56, 4, 1, 8), (196, 32, ROWS, 1), (3, 1, ROWS, 1)]
+    {
+        for wanted in [4, 8, 64, 512] {
+            let cut = Cut {
+                images,
+                lines,
+                more_lines: 2,
+                line_bytes: 17 << 10,
+                line_products: 1 << 20,
+                panels,
+                weight_bytes: panels * 300_000,
+                multiple,
+            };
+            let (task_lines, task_panels) = cut.best(wanted);
+            assert!((1..=panels).contains(&task_panels));
+            assert!(task_lines >= 1 && task_lines.is_multiple_of(multiple));
+            assert!(
+                task_lines == multiple
+                    || (task_lines + 2) * (17 << 10) <= RESIDENT_BYTES.max(ROWS * (17 << 10))
+            );
+        }
+    }
+}
