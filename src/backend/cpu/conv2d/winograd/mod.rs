@@ -10,21 +10,24 @@
 //! first step for a bounded number of blocks, and then the second.
 
 mod transform;
+mod vector;
+mod weights;
+
+pub(super) use weights::TransformedWeights;
 
 use super::Call;
 use super::direct::GAP;
 use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
-use crate::backend::cpu::instructions::{Instructions, Vectorized};
+use crate::backend::ConvolutionGeometry;
+use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
-use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
+use crate::backend::cpu::panels::{Finish, MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 use std::ops::Range;
-use transform::{
-    LANES, Lanes, OUTPUTS, POINTS, PRODUCTS, transform_input, transform_kernel, transform_output,
-};
+use transform::{OUTPUTS, POINTS, PRODUCTS, transform_input, transform_output};
+use vector::{MOST_LANES, Transform, Vector};
 
 /// Bytes of transformed inputs held at a time: as many as there are of weights, within these bounds. Both stay within
 /// the last-level cache; small weights are read again sooner than large ones.
@@ -42,39 +45,6 @@ const FEWEST_INPUTS: usize = 16;
 /// Whether the algorithm computes such a convolution.
 pub(super) fn serves(geometry: &ConvolutionGeometry) -> bool {
     geometry.kernel == (3, 3) && geometry.stride == 1 && geometry.inputs >= FEWEST_INPUTS
-}
-
-/// The transformed weights: for every panel of output channels 36 matrices `[I, PANEL]`, one after the other in the
-/// order in which they are read.
-#[derive(Debug)]
-pub(super) struct TransformedWeights<O> {
-    /// `[36·I, O]` in panels.
-    panels: Panels<O>,
-}
-
-impl<O: Operand> TransformedWeights<O> {
-    /// Transforms the weights in `f64` and rounds them once.
-    pub(super) fn new(weights: &ConvolutionWeights) -> Self {
-        let ConvolutionGeometry { outputs, inputs, .. } = weights.geometry();
-        let values = weights.weight.data();
-        let transformed: Vec<[[f64; POINTS]; POINTS]> = (0..outputs * inputs)
-            .into_par_iter()
-            .map(|pair| {
-                let (output, input) = (pair / inputs, pair % inputs);
-                let tap = |i: usize, j: usize| f64::from(values[((output * 3 + i) * 3 + j) * inputs + input]);
-                transform_kernel(std::array::from_fn(|i| std::array::from_fn(|j| tap(i, j))))
-            })
-            .collect();
-        let padded = inputs.next_multiple_of(O::NUMBERS);
-        let panels = Panels::new(PRODUCTS * padded, outputs, |k, output| {
-            let (product, input) = (k / padded, k % padded);
-            if input == inputs {
-                return O::Sum::ZERO;
-            }
-            O::Sum::from_f64(transformed[output * inputs + input][product / POINTS][product % POINTS])
-        });
-        Self { panels }
-    }
 }
 
 /// Where the tiles of a batch lie.
@@ -101,11 +71,10 @@ pub(super) fn conv2d<O: Operand>(
     let grid = Grid { tiles: (g.out_h.div_ceil(OUTPUTS), g.out_w.div_ceil(OUTPUTS)) };
     let images = out.len() / (g.out_h * g.out_w * call.bias.len());
     let tiles = images * grid.tiles.0 * grid.tiles.1;
-    let stride = g.inputs.next_multiple_of(LANES) / O::NUMBERS + GAP;
-    let tile_bytes = PRODUCTS * stride * size_of::<O>();
+    let tile_bytes = PRODUCTS * g.inputs.next_multiple_of(MOST_LANES) / O::NUMBERS * size_of::<O>();
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
-    let panels = &weights.panels;
+    let panels = weights.panels();
 
     // A core does both steps for a block whose inputs stay in its second-level cache beside a panel's products, if
     // there are tiles enough to fill blocks.
@@ -115,8 +84,9 @@ pub(super) fn conv2d<O: Operand>(
         (0..tiles.div_ceil(block_tiles)).into_par_iter().with_max_len(1).for_each(|block| {
             let first = block * block_tiles;
             let tiles = first..(first + block_tiles).min(tiles);
-            let mut transformed = call.pool.tensor(&[PRODUCTS, block_tiles, stride]);
-            let step = Step { call, grid, tiles, block_tiles, stride };
+            let layout = Layout::new::<O>(g.inputs, block_tiles);
+            let mut transformed = call.pool.tensor(&[layout.block() * O::NUMBERS]);
+            let step = Step { call, grid, tiles, layout };
             let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
             let shared = Disjoint::new(transformed);
             (0..step.tiles.len()).for_each(|tile| step.transform_input(tile, &shared));
@@ -129,9 +99,9 @@ pub(super) fn conv2d<O: Operand>(
     for first in (0..tiles).step_by(pass_tiles) {
         let tiles = first..(first + pass_tiles).min(tiles);
         let blocks = tiles.len().div_ceil(BLOCK_TILES);
-        let block_tiles = tiles.len().div_ceil(blocks);
-        let mut transformed = call.pool.tensor(&[blocks, PRODUCTS, block_tiles, stride]);
-        let step = Step { call, grid, tiles, block_tiles, stride };
+        let layout = Layout::new::<O>(g.inputs, tiles.len().div_ceil(blocks));
+        let mut transformed = call.pool.tensor(&[blocks, layout.block() * O::NUMBERS]);
+        let step = Step { call, grid, tiles, layout };
         let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
         let shared = Disjoint::new(transformed);
         (0..step.tiles.len()).into_par_iter().for_each(|tile| step.transform_input(tile, &shared));
@@ -141,21 +111,42 @@ pub(super) fn conv2d<O: Operand>(
     }
 }
 
+/// How a block's transformed inputs lie, `[36, tile, I]`, in operands.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Tiles of a block.
+    tiles: usize,
+    /// From one tile to the next.
+    stride: usize,
+    /// From one product to the next.
+    plane: usize,
+}
+
+impl Layout {
+    fn new<O: Operand>(inputs: usize, tiles: usize) -> Self {
+        let stride = inputs.next_multiple_of(MOST_LANES) / O::NUMBERS + GAP;
+        // Planes of a power of two of bytes would all want the same place in a cache.
+        Self { tiles, stride, plane: tiles * stride + GAP }
+    }
+
+    /// Operands of a block.
+    fn block(self) -> usize {
+        PRODUCTS * self.plane
+    }
+}
+
 /// Some of the tiles on their way through both steps.
 struct Step<'a, T: Scalar> {
     call: &'a Call<'a, T>,
     grid: Grid,
     tiles: Range<usize>,
-    /// Tiles of a block.
-    block_tiles: usize,
-    /// Elements from one tile to the next in the transformed inputs.
-    stride: usize,
+    layout: Layout,
 }
 
 impl<T: Scalar> Step<'_, T> {
     /// `[N, H, W, I] → [block, 36, tile, I]`, for one of the tiles.
     fn transform_input<O: Operand<Sum = T>>(&self, tile: usize, transformed: &Disjoint<'_, O>) {
-        self.call.instructions.run(InputTask { step: self, tile, transformed });
+        vector::run(self.call.instructions, InputTask { step: self, tile, transformed });
     }
 
     /// One block of tiles by one panel.
@@ -167,23 +158,45 @@ impl<T: Scalar> Step<'_, T> {
         epilogue: Epilogue<'_, T>,
         out: &Disjoint<'_, T>,
     ) {
-        let blocks = self.tiles.len().div_ceil(self.block_tiles);
+        let blocks = self.tiles.len().div_ceil(self.layout.tiles);
         let (block, panel) = (task % blocks, task / blocks);
-        let first = block * self.block_tiles;
-        let count = self.block_tiles.min(self.tiles.len() - first);
+        let first = block * self.layout.tiles;
+        let count = self.layout.tiles.min(self.tiles.len() - first);
         let mut products = self.call.pool.tensor(&[PRODUCTS, count, PANEL]);
-        let size = PRODUCTS * self.block_tiles * self.stride;
-        self.call.instructions.run(OutputTask {
-            step: self,
-            instructions: self.call.instructions,
-            transformed: &transformed[block * size..][..size],
-            weights: panels.panel(panel),
-            products: products.data_mut(),
-            tiles: self.tiles.start + first..self.tiles.start + first + count,
-            channel: panel * PANEL,
-            epilogue,
-            out,
-        });
+        let transformed = &transformed[block * self.layout.block()..][..self.layout.block()];
+        let weights = panels.panel(panel);
+        multiply(self.call.instructions, self.layout, (transformed, count), weights, products.data_mut());
+        let tiles = self.tiles.start + first..self.tiles.start + first + count;
+        let products = products.data();
+        let task = OutputTask { step: self, products, tiles, channel: panel * PANEL, epilogue, out };
+        vector::run(self.call.instructions, task);
+    }
+}
+
+/// The products of a block with a panel, `[36, tile, PANEL]`. The weights are `[36, I, PANEL]`.
+fn multiply<O: Operand>(
+    instructions: Instructions,
+    layout: Layout,
+    (transformed, tiles): (&[O], usize),
+    weights: &[O],
+    products: &mut [O::Sum],
+) {
+    let groups = tiles.div_ceil(MOST_ROWS);
+    let group = tiles.div_ceil(groups);
+    let depth = weights.len() / PRODUCTS;
+    for (i, products) in products.chunks_exact_mut(tiles * PANEL).enumerate() {
+        let (weights, next) = weights[i * depth..].split_at(depth);
+        let next = &next[..depth.min(next.len())];
+        for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
+            let rows = Rows {
+                data: &transformed[i * layout.plane + index * group * layout.stride..],
+                stride: layout.stride,
+                count: products.len() / PANEL,
+            };
+            let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+            // SAFETY: `products` is borrowed mutably and holds the rows.
+            unsafe { multiply_panel(instructions, rows, weights, share(next, index, groups), store) };
+        }
     }
 }
 
@@ -194,124 +207,141 @@ struct InputTask<'a, O: Operand> {
     transformed: &'a Disjoint<'a, O>,
 }
 
-impl<O: Operand> Vectorized for InputTask<'_, O> {
+impl<O: Operand> Transform<O::Sum> for InputTask<'_, O> {
     #[inline(always)]
-    fn run(self) {
-        let Step { call, grid, tiles, block_tiles, stride } = self.step;
+    unsafe fn run<V: Vector<O::Sum>>(self) {
+        let Step { call, grid, tiles, layout } = self.step;
         let g = &call.geometry;
         let (image, tile_y, tile_x) = grid.place(tiles.start + self.tile);
-        let (block, place) = (self.tile / block_tiles, self.tile % block_tiles);
+        let (block, place) = (self.tile / layout.tiles, self.tile % layout.tiles);
         // In coordinates shifted by the padding, so that they are never negative.
         let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
         let inside = |position: usize, size: usize| (g.padding..g.padding + size).contains(&position);
-        for channel in (0..g.inputs).step_by(LANES) {
-            let count = LANES.min(g.inputs - channel);
-            let mut values = [[O::Sum::ZERO; LANES]; PRODUCTS];
-            for (i, lanes) in values.iter_mut().enumerate() {
-                let (y, x) = (top + i / POINTS, left + i % POINTS);
-                if inside(y, g.h) && inside(x, g.w) {
-                    let pixel = (image * g.h + y - g.padding) * g.w + x - g.padding;
-                    let source = &call.input[pixel * g.inputs + channel..][..count];
-                    match source.try_into() {
-                        Ok(full) => *lanes = full,
-                        Err(_) => lanes[..count].copy_from_slice(source),
-                    }
-                }
-            }
-            transform_input(&mut values);
-            for (i, lanes) in values.iter().enumerate() {
-                let start = ((block * PRODUCTS + i) * block_tiles + place) * stride + channel / O::NUMBERS;
-                // SAFETY: no other task has this tile.
-                let out = unsafe { self.transformed.part(start, LANES / O::NUMBERS) };
-                O::pack(lanes, out);
+        // Where the tile's pixels begin, as far as they are inside the image.
+        let mut pixels = [None; PRODUCTS];
+        for (i, pixel) in pixels.iter_mut().enumerate() {
+            let (y, x) = (top + i / POINTS, left + i % POINTS);
+            if inside(y, g.h) && inside(x, g.w) {
+                *pixel = Some(((image * g.h + y - g.padding) * g.w + x - g.padding) * g.inputs);
             }
         }
+        let last = pixels.iter().flatten().max();
+        assert!(last.is_none_or(|last| last + g.inputs <= call.input.len()), "pixels are inside the input");
+        for channel in (0..g.inputs).step_by(V::LANES) {
+            let count = V::LANES.min(g.inputs - channel);
+            let load = |i: usize| {
+                let Some(pixel) = pixels[i] else {
+                    // SAFETY: the caller has the instructions.
+                    return unsafe { V::splat(O::Sum::ZERO) };
+                };
+                if count == V::LANES {
+                    // SAFETY: as above; the pixel has `count` channels from this one on.
+                    return unsafe { V::load(call.input.as_ptr().add(pixel + channel)) };
+                }
+                let mut lanes = [O::Sum::ZERO; MOST_LANES];
+                lanes[..count].copy_from_slice(&call.input[pixel + channel..][..count]);
+                // SAFETY: as above; no vector has more lanes.
+                unsafe { V::load(lanes.as_ptr()) }
+            };
+            let first = block * layout.block() + place * layout.stride + channel / O::NUMBERS;
+            let to = self.transformed.rows(first, PRODUCTS, layout.plane, V::LANES / O::NUMBERS);
+            let store = |i: usize, value: V| {
+                // SAFETY: no other task has this tile; `rows` checked the extents.
+                unsafe { store_operands::<O, V>(value, to.add(i * layout.plane)) };
+            };
+            // SAFETY: the caller has the instructions.
+            unsafe { transform_input(load, store) };
+        }
     }
+}
+
+/// Rounds a vector into operands.
+///
+/// # Safety
+/// They can be written.
+#[inline(always)]
+unsafe fn store_operands<O: Operand, V: Vector<O::Sum>>(value: V, to: *mut O) {
+    if O::NUMBERS == 1 {
+        // SAFETY: the caller's promise; an operand of one number is a number.
+        unsafe { value.store(to.cast()) };
+        return;
+    }
+    let mut lanes = [O::Sum::ZERO; MOST_LANES];
+    // SAFETY: no vector has more lanes.
+    unsafe { value.store(lanes.as_mut_ptr()) };
+    // SAFETY: the caller's promise.
+    let to = unsafe { std::slice::from_raw_parts_mut(to, V::LANES / O::NUMBERS) };
+    O::pack(&lanes[..V::LANES], to);
 }
 
 /// A block of tiles by a panel of output channels.
-struct OutputTask<'a, O: Operand> {
-    step: &'a Step<'a, O::Sum>,
-    instructions: Instructions,
-    /// The block's inputs, `[36, tile, I]`.
-    transformed: &'a [O],
-    /// `[36, I, PANEL]`.
-    weights: &'a [O],
-    /// Room for `[36, tile, PANEL]`.
-    products: &'a mut [O::Sum],
+struct OutputTask<'a, T: Scalar> {
+    step: &'a Step<'a, T>,
+    /// `[36, tile, PANEL]`.
+    products: &'a [T],
     tiles: Range<usize>,
     /// The panel's first.
     channel: usize,
-    epilogue: Epilogue<'a, O::Sum>,
-    out: &'a Disjoint<'a, O::Sum>,
+    epilogue: Epilogue<'a, T>,
+    out: &'a Disjoint<'a, T>,
 }
 
-impl<O: Operand> OutputTask<'_, O> {
+impl<T: Scalar> Transform<T> for OutputTask<'_, T> {
     #[inline(always)]
-    fn multiply(&mut self) {
-        let Step { block_tiles, stride, .. } = *self.step;
-        let count = self.tiles.len();
-        let depth = self.weights.len() / PRODUCTS;
-        let groups = count.div_ceil(MOST_ROWS);
-        let group = count.div_ceil(groups);
-        for (i, products) in self.products.chunks_exact_mut(count * PANEL).enumerate() {
-            let (weights, next) = self.weights[i * depth..].split_at(depth);
-            let next = &next[..depth.min(next.len())];
-            for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
-                let first = index * group;
-                let left = Rows {
-                    data: &self.transformed[(i * block_tiles + first) * stride..],
-                    stride,
-                    count: products.len() / PANEL,
-                };
-                let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
-                // SAFETY: `products` is borrowed mutably and holds the rows.
-                unsafe {
-                    multiply_panel(self.instructions, left, weights, share(next, index, groups), store);
-                };
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn transform_back(&mut self) {
+    unsafe fn run<V: Vector<T>>(self) {
         let g = &self.step.call.geometry;
         let (count, outputs) = (self.tiles.len(), self.epilogue.channels());
+        assert!(self.products.len() >= PRODUCTS * count * PANEL, "every tile has its products");
         for (place, tile) in self.tiles.clone().enumerate() {
             let (image, tile_y, tile_x) = self.step.grid.place(tile);
-            for offset in (0..PANEL).step_by(LANES) {
+            let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
+            for offset in (0..PANEL.min(outputs - self.channel)).step_by(V::LANES) {
                 let channel = self.channel + offset;
-                if channel >= outputs {
-                    break;
-                }
-                let width = LANES.min(outputs - channel);
-                let mut values: [Lanes<O::Sum>; PRODUCTS] = std::array::from_fn(|i| {
-                    let start = (i * count + place) * PANEL + offset;
-                    std::array::from_fn(|lane| self.products[start..start + LANES][lane])
-                });
-                transform_output(&mut values);
-                let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
-                for y in top..(top + OUTPUTS).min(g.out_h) {
-                    for x in left..(left + OUTPUTS).min(g.out_w) {
-                        let pixel = (image * g.out_h + y) * g.out_w + x;
+                let width = V::LANES.min(outputs - channel);
+                let products = &self.products[place * PANEL + offset..];
+                // SAFETY: the caller has the instructions; the assertion above bounds the products.
+                let load = |i: usize| unsafe { V::load(products.as_ptr().add(i * count * PANEL)) };
+                let store = |row: usize, line: [V; OUTPUTS]| {
+                    if top + row >= g.out_h {
+                        return;
+                    }
+                    for (column, value) in line.into_iter().enumerate() {
+                        if left + column >= g.out_w {
+                            break;
+                        }
+                        let pixel = (image * g.out_h + top + row) * g.out_w + left + column;
                         // SAFETY: no other task has this tile and this panel.
                         let out = unsafe { self.out.part(pixel * outputs + channel, width) };
-                        self.epilogue.at(pixel, channel).apply(
-                            0,
-                            &values[(y - top) * POINTS + x - left],
-                            out,
-                        );
+                        // SAFETY: the caller has the instructions.
+                        unsafe { finish(value, &self.epilogue.at(pixel, channel), out) };
                     }
-                }
+                };
+                // SAFETY: the caller has the instructions.
+                unsafe { transform_output(load, store) };
             }
         }
     }
 }
 
-impl<O: Operand> Vectorized for OutputTask<'_, O> {
-    #[inline(always)]
-    fn run(mut self) {
-        self.multiply();
-        self.transform_back();
+/// Takes a vector of sums through bias, residual and ReLU.
+///
+/// # Safety
+/// The machine has the vectors' instructions.
+#[inline(always)]
+unsafe fn finish<T: Scalar, V: Vector<T>>(sums: V, finish: &Finish<'_, T>, out: &mut [T]) {
+    if out.len() < V::LANES {
+        let mut lanes = [T::ZERO; MOST_LANES];
+        // SAFETY: no vector has more lanes.
+        unsafe { sums.store(lanes.as_mut_ptr()) };
+        finish.apply(0, &lanes, out);
+        return;
+    }
+    // SAFETY: the caller's promise; the slices have a vector's length.
+    unsafe {
+        let mut sums = sums.add(V::load(finish.bias[..V::LANES].as_ptr()));
+        if let Some(residual) = finish.residual {
+            sums = sums.add(V::load(residual[..V::LANES].as_ptr()));
+        }
+        sums.at_least(V::splat(finish.floor)).store(out[..V::LANES].as_mut_ptr());
     }
 }
