@@ -263,8 +263,6 @@ mod linux {
                         offsets = inout(reg) product.steps.offsets.as_ptr() => _,
                         left = in(reg) product.left.as_ptr(),
                         stride = in(reg) stride,
-                        // The other half of the rows.
-                        half = in(reg) stride * TILE_ROWS,
                         weights = inout(reg) product.weights.as_ptr() => _,
                         row = in(reg) LINE,
                         ahead = inout(reg) product.ahead.as_ptr() => _,
@@ -292,7 +290,6 @@ mod linux {
                 [
                     "tilestored [{sums} + {sums_row}], tmm0"
                     "tilestored [{sums} + {sums_row} + 64], tmm1"
-                    "/* {half} */"
                 ]
             );
         } else {
@@ -304,7 +301,9 @@ mod linux {
                     "tdpbf16ps tmm0, tmm4, tmm6"
                     "tileloadd tmm7, [{weights} + {row} + 1024]"
                     "tdpbf16ps tmm1, tmm4, tmm7"
-                    "add {rows}, {half}"
+                    // The other half of the rows lies sixteen further.
+                    "lea {rows}, [{rows} + 8*{stride}]"
+                    "lea {rows}, [{rows} + 8*{stride}]"
                     "tileloadd tmm5, [{rows} + {stride}]"
                     "tdpbf16ps tmm2, tmm5, tmm6"
                     "tdpbf16ps tmm3, tmm5, tmm7"
