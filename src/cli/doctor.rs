@@ -63,6 +63,7 @@ fn cpu() -> Finding {
     #[cfg(not(target_arch = "x86_64"))]
     let vectors = std::env::consts::ARCH;
     let bf16 = match Cpu::<f32>::bf16_unit() {
+        Some(unit @ "AMX tiles") => format!("; convolutions by {unit}, in f32 and with --precision bf16"),
         Some(unit) => format!("; --precision bf16 by {unit}"),
         None => String::new(),
     };

@@ -162,10 +162,10 @@ pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome
 /// A GPU adds in another order than the CPU: what continues elsewhere is no longer the uninterrupted run bit by bit.
 pub(super) fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
     let now = device.description();
-    // The number of threads changes no bit; how convolutions are computed does.
-    let convolutions = |text: &str| text.contains("fast convolutions");
-    let alike =
-        begun.starts_with("CPU") && now.starts_with("CPU") && convolutions(begun) == convolutions(&now);
+    // `CPU, THREADS, CONVOLUTIONS`. The number of threads changes no bit; how convolutions are computed does.
+    let convolutions =
+        |text: &str| text.starts_with("CPU").then(|| text.split(", ").nth(2).map(str::to_owned));
+    let alike = convolutions(begun).is_some() && convolutions(begun) == convolutions(&now);
     if now != begun && !alike {
         console.warn(format_args!(
             "this run was begun on {begun} and continues on {now}: its results will differ in their last digits"

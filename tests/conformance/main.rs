@@ -45,7 +45,7 @@ use device::{FORWARD, REVERSE, SHUFFLED, real, real_implicit, simulated, simulat
 use simplenet::backend::cpu::Convolutions::{Exact, Fast};
 use simplenet::backend::cpu::Cpu;
 use simplenet::backend::cuda::Precision::{F16, F32, Tf32};
-use subject::{BFLOAT, DOUBLE, HALF, SINGLE, Subject};
+use subject::{BFLOAT, DOUBLE, HALF, PAIR, SINGLE, Subject};
 
 /// Instantiates the suite for one backend: a module of that name, with one test an operation. The device is an
 /// `Option`: a machine without it passes with a message.
@@ -76,12 +76,16 @@ conformance!(cpu_f32, Some(Cpu::<f32>::new()), SINGLE);
 conformance!(cpu_f64, Some(Cpu::<f64>::new()), DOUBLE);
 
 // Winograd's transforms round more than the sums of the definition do, and stay within what those are allowed.
-conformance!(cpu_fast_f32, Some(Cpu::<f32>::with(Fast)), SINGLE, [conv2d project]);
+conformance!(cpu_fast_f32, Some(Cpu::<f32>::with(Fast).without_tiles()), SINGLE, [conv2d project]);
 conformance!(cpu_fast_f64, Some(Cpu::<f64>::with(Fast)), DOUBLE, [conv2d project]);
 
 // What convolutions and a deployed head multiply is rounded to bfloat16.
-conformance!(cpu_bf16, Cpu::<f32>::bf16(Exact), BFLOAT, [conv2d project]);
-conformance!(cpu_fast_bf16, Cpu::<f32>::bf16(Fast), BFLOAT, [conv2d project]);
+conformance!(cpu_bf16, Cpu::<f32>::bf16(Exact).map(Cpu::without_tiles), BFLOAT, [conv2d project]);
+conformance!(cpu_bf16_on_tiles, Cpu::<f32>::bf16(Exact), BFLOAT, [conv2d project]);
+conformance!(cpu_fast_bf16, Cpu::<f32>::bf16(Fast).map(Cpu::without_tiles), BFLOAT, [conv2d project]);
+
+// Where the processor has tiles, they multiply pairs of bfloat16 instead of `f32`; elsewhere this is `cpu_fast_f32`.
+conformance!(cpu_fast_on_tiles, Some(Cpu::<f32>::with(Fast)), PAIR, [conv2d project]);
 
 conformance!(simulated_forward, simulated(FORWARD, F32), SINGLE);
 conformance!(simulated_reverse, simulated(REVERSE, F32), SINGLE);

@@ -15,6 +15,8 @@ pub(crate) const SINGLE: f64 = f32::EPSILON as f64 / 2.0;
 pub(crate) const HALF: f64 = 1.0 / 2048.0;
 /// Unit roundoff of bfloat16.
 pub(crate) const BFLOAT: f64 = 1.0 / 256.0;
+/// What the sum of two bfloat16 numbers leaves of a number, and the product of two such sums without its smallest term.
+pub(crate) const PAIR: f64 = BFLOAT * BFLOAT;
 /// Unit roundoff of `f64`.
 pub(crate) const DOUBLE: f64 = f64::EPSILON / 2.0;
 

@@ -4,6 +4,10 @@
 //! 32 × 16 numbers and adds the products to 16 × 16 sums in `f32`: 512 multiply–accumulates a cycle, where AVX-512 does 32 in
 //! `f32`. A product here keeps 32 rows × 32 columns of sums in four tiles and reads two tiles of either operand a step.
 //!
+//! Numbers are rounded to bfloat16, or written as the sum of two bfloat16 numbers, a high and a low part, which together keep
+//! 16 bits of an `f32`'s 24. Of the product of two such sums the three larger terms are added up; the fourth is 2⁻¹⁶ of the
+//! first at most, as is what the parts leave out. Intel's MKL names this `FLOAT_TO_BF16X2`.
+//!
 //! The operating system has to be asked once for the registers; code that was never compiled for them may use them
 //! afterwards. The same product in plain Rust is the twin they are tested against.
 
@@ -22,8 +26,28 @@ const TILE_COLUMNS: usize = 16;
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
 /// Columns of a product: two tiles.
 pub(super) const COLUMNS: usize = 2 * TILE_COLUMNS;
-/// Pairs of the right matrix that a step takes: two tiles of 16 pairs × 16 columns, one after the other.
+/// Pairs of the right matrix's high, or low, parts that a step takes: two tiles of 16 pairs × 16 columns, one after the
+/// other.
 pub(super) const STEP_WEIGHTS: usize = STEP_PAIRS * COLUMNS;
+
+/// How a number is written in bfloat16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Rounded.
+    Rounded,
+    /// As the sum of two.
+    Split,
+}
+
+impl Written {
+    /// bfloat16 numbers of a number.
+    pub(super) fn parts(self) -> usize {
+        match self {
+            Self::Rounded => 1,
+            Self::Split => 2,
+        }
+    }
+}
 
 /// What multiplies tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +73,21 @@ pub(super) fn detect() -> Option<Unit> {
 pub(super) struct Steps {
     /// Pairs from a product's first row to the first row's part, a step each.
     offsets: Vec<usize>,
+    /// Pairs from a step's high parts to its low ones, where numbers are split.
+    low: Option<usize>,
     /// Pairs from a row's beginning to the end of all that it reads.
     reach: usize,
 }
 
 impl Steps {
-    pub(super) fn new(offsets: Vec<usize>) -> Self {
-        let reach = offsets.iter().max().map_or(0, |offset| offset + STEP_PAIRS);
-        Self { offsets, reach }
+    pub(super) fn new(offsets: Vec<usize>, low: Option<usize>) -> Self {
+        let reach = offsets.iter().max().map_or(0, |offset| offset + low.unwrap_or(0) + STEP_PAIRS);
+        Self { offsets, low, reach }
+    }
+
+    /// Pairs of the right matrix that a step takes.
+    fn weights(&self) -> usize {
+        if self.low.is_some() { 2 * STEP_WEIGHTS } else { STEP_WEIGHTS }
     }
 
     /// Pairs from a row's beginning to the end of all that it reads.
@@ -72,7 +103,7 @@ pub(super) struct Product<'a, T> {
     /// Pairs from one row to the next.
     pub(super) stride: usize,
     pub(super) steps: &'a Steps,
-    /// `[step, half of the columns, pair, column]`.
+    /// `[step, part, half of the columns, pair, column]`.
     pub(super) weights: &'a [Bf16Pair<T>],
     /// Brought into the second-level cache meanwhile; may be empty.
     pub(super) ahead: &'a [Bf16Pair<T>],
@@ -101,7 +132,7 @@ impl Tiles {
         let steps = product.steps.offsets.len();
         assert!((1..=2).contains(&tiles), "a product has one or two tiles of rows");
         assert_eq!(sums.len(), ROWS * COLUMNS, "a sum a row and column");
-        assert_eq!(product.weights.len(), steps * STEP_WEIGHTS, "weights for every step");
+        assert_eq!(product.weights.len(), steps * product.steps.weights(), "weights for every step");
         let last_row = (tiles * TILE_ROWS - 1) * product.stride;
         assert!(product.left.len() >= last_row + product.steps.reach, "every row is inside the slice");
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -128,25 +159,34 @@ impl Drop for Tiles {
 
 /// The definition.
 fn multiply<T: Scalar>(product: &Product<'_, T>, tiles: usize, sums: &mut [T]) {
+    let steps = product.steps;
     for (row, sums) in sums.chunks_exact_mut(COLUMNS).take(tiles * TILE_ROWS).enumerate() {
         sums.fill(T::ZERO);
-        for (&offset, weights) in product.steps.offsets.iter().zip(product.weights.chunks_exact(STEP_WEIGHTS))
-        {
-            let left = &product.left[row * product.stride + offset..][..STEP_PAIRS];
-            for (half, weights) in weights.chunks_exact(STEP_PAIRS * TILE_COLUMNS).enumerate() {
-                for (&value, weights) in left.iter().zip(weights.chunks_exact(TILE_COLUMNS)) {
-                    for (sum, &weight) in sums[half * TILE_COLUMNS..].iter_mut().zip(weights) {
-                        *sum += value.dot(weight);
+        for (&offset, weights) in steps.offsets.iter().zip(product.weights.chunks_exact(steps.weights())) {
+            let first = row * product.stride + offset;
+            let mut add = |from: usize, weights: &[Bf16Pair<T>]| {
+                let left = &product.left[from..][..STEP_PAIRS];
+                for (half, weights) in weights.chunks_exact(STEP_PAIRS * TILE_COLUMNS).enumerate() {
+                    for (&value, weights) in left.iter().zip(weights.chunks_exact(TILE_COLUMNS)) {
+                        for (sum, &weight) in sums[half * TILE_COLUMNS..].iter_mut().zip(weights) {
+                            *sum += value.dot(weight);
+                        }
                     }
                 }
+            };
+            let (high_weights, low_weights) = weights.split_at(STEP_WEIGHTS);
+            if let Some(low) = steps.low {
+                add(first, low_weights);
+                add(first + low, high_weights);
             }
+            add(first, high_weights);
         }
     }
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod linux {
-    use super::{COLUMNS, Product, TILE_ROWS};
+    use super::{Bf16Pair, COLUMNS, Product, TILE_ROWS};
     use crate::backend::cpu::instructions::Instructions;
     use std::arch::asm;
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -232,10 +272,11 @@ mod linux {
     pub(super) unsafe fn multiply<T>(product: &Product<'_, T>, tiles: usize, sums: &mut [f32]) {
         let steps = product.steps.offsets.len();
         let lines_ahead = size_of_val(product.ahead).div_ceil(LINE).div_ceil(steps);
-        let stride = size_of_val(product.left) / product.left.len() * product.stride;
+        let pair = size_of::<Bf16Pair<T>>();
+        let stride = pair * product.stride;
         /// The loop over the steps around the instructions of one.
         macro_rules! product {
-            ([$($zero:literal)+], [$($step:literal)+], [$($store:literal)+]) => {
+            ([$($zero:literal)+], [$($step:literal)+], [$($store:literal)+] $(, low = $low:expr)?) => {
                 // SAFETY: the caller's promise; what is fetched ahead need not be there.
                 unsafe {
                     asm!(
@@ -253,10 +294,10 @@ mod linux {
                         "dec {line}",
                         "jnz 3b",
                         "4:",
-                        "add {weights}, 2048",
                         "add {offsets}, 8",
                         "dec {steps}",
                         "jnz 2b",
+                        "mov {rows}, {sums_row}",
                         $($store,)+
                         rows = out(reg) _,
                         line = out(reg) _,
@@ -269,7 +310,8 @@ mod linux {
                         lines_ahead = in(reg) lines_ahead,
                         steps = inout(reg) steps => _,
                         sums = in(reg) sums.as_mut_ptr(),
-                        sums_row = in(reg) COLUMNS * size_of::<f32>(),
+                        sums_row = const COLUMNS * size_of::<f32>(),
+                        $(low = in(reg) $low,)?
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                         out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                         options(nostack),
@@ -277,8 +319,9 @@ mod linux {
                 }
             };
         }
-        if tiles == 1 {
-            product!(
+        // One tile of rows needs two of sums, two tiles need four: a row of tiles each.
+        match (tiles, product.steps.low) {
+            (1, None) => product!(
                 ["tilezero tmm0" "tilezero tmm1"],
                 [
                     "tileloadd tmm4, [{rows} + {stride}]"
@@ -286,14 +329,38 @@ mod linux {
                     "tdpbf16ps tmm0, tmm4, tmm6"
                     "tileloadd tmm7, [{weights} + {row} + 1024]"
                     "tdpbf16ps tmm1, tmm4, tmm7"
+                    "add {weights}, 2048"
                 ],
                 [
-                    "tilestored [{sums} + {sums_row}], tmm0"
-                    "tilestored [{sums} + {sums_row} + 64], tmm1"
+                    "tilestored [{sums} + {rows}], tmm0"
+                    "tilestored [{sums} + {rows} + 64], tmm1"
                 ]
-            );
-        } else {
-            product!(
+            ),
+            (1, Some(low)) => product!(
+                ["tilezero tmm0" "tilezero tmm1"],
+                [
+                    "tileloadd tmm4, [{rows} + {stride}]"
+                    "tileloadd tmm6, [{weights} + {row} + 2048]"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tileloadd tmm7, [{weights} + {row} + 3072]"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    "add {rows}, {low}"
+                    "tileloadd tmm5, [{rows} + {stride}]"
+                    "tileloadd tmm6, [{weights} + {row}]"
+                    "tdpbf16ps tmm0, tmm5, tmm6"
+                    "tileloadd tmm7, [{weights} + {row} + 1024]"
+                    "tdpbf16ps tmm1, tmm5, tmm7"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    "add {weights}, 4096"
+                ],
+                [
+                    "tilestored [{sums} + {rows}], tmm0"
+                    "tilestored [{sums} + {rows} + 64], tmm1"
+                ],
+                low = pair * low
+            ),
+            (_, None) => product!(
                 ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
                 [
                     "tileloadd tmm4, [{rows} + {stride}]"
@@ -307,14 +374,53 @@ mod linux {
                     "tileloadd tmm5, [{rows} + {stride}]"
                     "tdpbf16ps tmm2, tmm5, tmm6"
                     "tdpbf16ps tmm3, tmm5, tmm7"
+                    "add {weights}, 2048"
                 ],
                 [
-                    "tilestored [{sums} + {sums_row}], tmm0"
-                    "tilestored [{sums} + {sums_row} + 64], tmm1"
-                    "tilestored [{sums} + {sums_row} + 2048], tmm2"
-                    "tilestored [{sums} + {sums_row} + 2112], tmm3"
+                    "tilestored [{sums} + {rows}], tmm0"
+                    "tilestored [{sums} + {rows} + 64], tmm1"
+                    "tilestored [{sums} + {rows} + 2048], tmm2"
+                    "tilestored [{sums} + {rows} + 2112], tmm3"
                 ]
-            );
+            ),
+            // The high parts of weights are multiplied last: both parts of the rows need them.
+            (_, Some(low)) => product!(
+                ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
+                [
+                    "tileloadd tmm4, [{rows} + {stride}]"
+                    "tileloadd tmm6, [{weights} + {row} + 2048]"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tileloadd tmm7, [{weights} + {row} + 3072]"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    "lea {line}, [{rows} + 8*{stride}]"
+                    "lea {line}, [{line} + 8*{stride}]"
+                    "tileloadd tmm5, [{line} + {stride}]"
+                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    "tdpbf16ps tmm3, tmm5, tmm7"
+                    "tileloadd tmm6, [{weights} + {row}]"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    "tileloadd tmm7, [{weights} + {row} + 1024]"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    "tdpbf16ps tmm3, tmm5, tmm7"
+                    "add {rows}, {low}"
+                    "add {line}, {low}"
+                    "tileloadd tmm4, [{rows} + {stride}]"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
+                    "tileloadd tmm5, [{line} + {stride}]"
+                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    "tdpbf16ps tmm3, tmm5, tmm7"
+                    "add {weights}, 4096"
+                ],
+                [
+                    "tilestored [{sums} + {rows}], tmm0"
+                    "tilestored [{sums} + {rows} + 64], tmm1"
+                    "tilestored [{sums} + {rows} + 2048], tmm2"
+                    "tilestored [{sums} + {rows} + 2112], tmm3"
+                ],
+                low = pair * low
+            ),
         }
     }
 }
@@ -325,7 +431,8 @@ mod tests {
     use crate::random::philox::{Philox, Stream};
     use crate::tensor::relative_error;
 
-    /// One tile of rows and two, few steps and many, in any order: against sums in `f64` of the same rounded numbers.
+    /// One tile of rows and two, few steps and many, in any order, of rounded numbers and of split ones: against sums in
+    /// `f64` of the same numbers.
     #[test]
     fn products_equal_the_definition() {
         let philox = Philox::new(3, Stream::Initialisation, 0);
@@ -338,12 +445,18 @@ mod tests {
         if detect().is_none() {
             println!("this machine has no AMX: plain Rust alone is tested");
         }
-        for (offsets, stride) in
-            [(vec![0], 16), (vec![48, 0, 16], 80), ((0..40).map(|i| 16 * i).collect(), 648)]
-        {
-            let steps = Steps::new(offsets);
+        let many = || (0..40).map(|i| 16 * i).collect();
+        for (offsets, low, stride) in [
+            (vec![0], None, 16),
+            (vec![48, 0, 16], None, 80),
+            (many(), None, 648),
+            (vec![0], Some(16), 32),
+            (vec![48, 0, 16], Some(64), 144),
+            (many(), Some(640), 1288),
+        ] {
+            let steps = Steps::new(offsets, low);
             let left = pairs(ROWS * stride + steps.reach(), 0);
-            let weights = pairs(steps.offsets.len() * STEP_WEIGHTS, 1 << 20);
+            let weights = pairs(steps.offsets.len() * steps.weights(), 1 << 20);
             let as_f64 = |pairs: &[[f32; 2]]| -> Vec<Bf16Pair<f64>> {
                 pairs.iter().map(|pair| Bf16Pair::of(&pair.map(f64::from))).collect()
             };
@@ -359,8 +472,13 @@ mod tests {
             let by_hand: f64 = (0..steps.offsets.len() * STEP_PAIRS)
                 .map(|k| {
                     let (step, pair) = (k / STEP_PAIRS, k % STEP_PAIRS);
-                    let weight = step * STEP_WEIGHTS + STEP_PAIRS * TILE_COLUMNS + pair * TILE_COLUMNS + 14;
-                    left_f64[17 * stride + steps.offsets[step] + pair].dot(weights_f64[weight])
+                    let weight = step * steps.weights() + (STEP_PAIRS + pair) * TILE_COLUMNS + 14;
+                    let left = 17 * stride + steps.offsets[step] + pair;
+                    let parts = low.map_or(0.0, |low| {
+                        left_f64[left].dot(weights_f64[weight + STEP_WEIGHTS])
+                            + left_f64[left + low].dot(weights_f64[weight])
+                    });
+                    left_f64[left].dot(weights_f64[weight]) + parts
                 })
                 .sum();
             assert!((expected[17 * COLUMNS + 30] - by_hand).abs() < 1e-9);
@@ -375,9 +493,9 @@ mod tests {
                     drop(Tiles::take(unit));
                     tiles.multiply(&product, count, &mut sums);
                     let (out, rest) = sums.split_at(count * TILE_ROWS * COLUMNS);
-                    // The products are exact in f32; up to 1280 sums of either sign are rounded by 2⁻²⁴.
+                    // The products are exact in f32; up to 3840 sums of either sign are rounded by 2⁻²⁴.
                     let error = relative_error(out, &expected[..out.len()]);
-                    assert!(error < 2e-6, "{unit:?}, {count} tiles, stride {stride}: {error:.1e}");
+                    assert!(error < 2e-6, "{unit:?}, {count} tiles, {steps:?}: {error:.1e}");
                     assert!(
                         rest.iter().all(|sum| sum.is_nan()),
                         "{unit:?} wrote rows that were not asked for"

@@ -40,6 +40,8 @@ use super::{
     with_last_axis,
 };
 use crate::tensor::{Scalar, Tensor};
+use amx::Written;
+use conv2d::Arithmetic;
 use instructions::Instructions;
 use memory::Pool;
 use std::sync::Arc;
@@ -52,8 +54,7 @@ const ROWS_PER_TASK: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Cpu<T = f32> {
     pool: Arc<Pool<T>>,
-    convolutions: Convolutions,
-    bf16: bool,
+    arithmetic: Arithmetic,
 }
 
 impl<T: Scalar> Cpu<T> {
@@ -64,19 +65,31 @@ impl<T: Scalar> Cpu<T> {
 
     /// The device with a choice of how convolutions are computed.
     pub fn with(convolutions: Convolutions) -> Self {
-        Self { pool: Pool::new(), convolutions, bf16: false }
+        let arithmetic = Arithmetic { convolutions, bf16: false, tiles: conv2d::tile_unit::<T>() };
+        Self { pool: Pool::new(), arithmetic }
     }
 
     /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16; sums, and whatever else the
     /// device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum every product of the
     /// definition, whichever were asked for. `None` where it lacks the instructions (AVX512-BF16).
     pub fn bf16(convolutions: Convolutions) -> Option<Self> {
-        Instructions::have_bf16().then(|| Self { pool: Pool::new(), convolutions, bf16: true })
+        let mut device = Self::with(convolutions);
+        device.arithmetic.bf16 = true;
+        Instructions::have_bf16().then_some(device)
     }
 
-    /// What multiplies bfloat16 numbers on this machine: `AMX tiles` or `AVX512-BF16`; `None` where nothing does.
+    /// The device as it is on a processor without tiles, for comparisons.
+    #[must_use]
+    pub fn without_tiles(mut self) -> Self {
+        self.arithmetic.tiles = None;
+        self
+    }
+
+    /// What multiplies bfloat16 numbers on this machine: `AMX tiles`, which serve fast convolutions in `f32` too, or
+    /// `AVX512-BF16`; `None` where nothing does.
     pub fn bf16_unit() -> Option<&'static str> {
-        Instructions::have_bf16().then(|| if conv2d::have_tiles::<T>() { "AMX tiles" } else { "AVX512-BF16" })
+        let unit = if conv2d::tile_unit::<T>().is_some() { "AMX tiles" } else { "AVX512-BF16" };
+        Instructions::have_bf16().then_some(unit)
     }
 
     fn filled(&self, shape: &[usize], data: &[T]) -> CpuTensor<T> {
@@ -115,14 +128,15 @@ impl<T: Scalar> Backend for Cpu<T> {
     type Recording = CpuRecording<T>;
 
     fn description(&self) -> String {
-        let convolutions = match self.convolutions {
-            Convolutions::Exact => "exact",
-            Convolutions::Fast => "fast",
+        let convolutions = match self.arithmetic.convolutions {
+            Convolutions::Exact => "exact convolutions",
+            Convolutions::Fast => "fast convolutions",
         };
-        let convolutions = match (self.bf16, conv2d::have_tiles::<T>()) {
-            (true, true) => "convolutions in bf16 by AMX tiles".to_owned(),
-            (true, false) => format!("{convolutions} convolutions in bf16"),
-            (false, _) => format!("{convolutions} convolutions"),
+        let convolutions = match (self.arithmetic.tiled(), self.arithmetic.bf16) {
+            (Some((_, Written::Rounded)), _) => "convolutions in bf16 by AMX tiles".to_owned(),
+            (Some((_, Written::Split)), _) => format!("{convolutions} by AMX tiles on pairs of bf16"),
+            (None, true) => format!("{convolutions} in bf16"),
+            (None, false) => convolutions.to_owned(),
         };
         format!("CPU, {} threads, {convolutions}", rayon::current_num_threads())
     }
@@ -181,7 +195,7 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn convolution(&self, weights: &ConvolutionWeights) -> Result<CpuConvolution<T>> {
-        Ok(CpuConvolution::new(weights, self.convolutions, self.bf16))
+        Ok(CpuConvolution::new(weights, self.arithmetic))
     }
 
     fn conv2d(
@@ -281,10 +295,11 @@ impl<T: Scalar> Backend for Cpu<T> {
         weight: &CpuTensor<T>,
         bias: Option<&CpuTensor<T>>,
     ) -> Result<CpuTensor<T>> {
-        if self.convolutions == Convolutions::Exact && !self.bf16 {
+        let Arithmetic { convolutions, bf16, .. } = self.arithmetic;
+        if convolutions == Convolutions::Exact && !bf16 {
             return self.linear(input, weight, bias);
         }
-        Ok(project::project(&self.pool, input, weight, bias, self.bf16))
+        Ok(project::project(&self.pool, input, weight, bias, self.arithmetic))
     }
 
     fn linear_grad_input(&self, gradient: &CpuTensor<T>, weight: &CpuTensor<T>) -> Result<CpuTensor<T>> {

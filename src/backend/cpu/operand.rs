@@ -5,6 +5,8 @@ use super::instructions::Instructions;
 use crate::tensor::Scalar;
 #[cfg(target_arch = "x86_64")]
 use std::any::TypeId;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 /// An element of a product's operands. Sums are of another type where the operands are narrower.
@@ -81,6 +83,32 @@ impl<T> Bf16Pair<T> {
     }
 }
 
+impl<T: Scalar> Bf16Pair<T> {
+    /// Writes numbers as sums of two bfloat16 numbers: rounds them into `high`, and what that leaves of them into `low`,
+    /// each `⌈len / 2⌉` pairs of which the last is filled up with zeros. An infinite number's low part is a NaN.
+    #[inline(always)]
+    pub(super) fn split(numbers: &[T], high: &mut [Self], low: &mut [Self]) {
+        let pairs = numbers.len().div_ceil(2);
+        let (high, low) = (&mut high[..pairs], &mut low[..pairs]);
+        #[cfg(target_arch = "x86_64")]
+        if TypeId::of::<T>() == TypeId::of::<f32>() && Instructions::have_bf16() {
+            let [high, low] = [high, low].map(bytemuck::cast_slice_mut);
+            // SAFETY: the instructions were found on this machine.
+            unsafe { split(bytemuck::cast_slice(numbers), high, low) };
+            return;
+        }
+        let [high, low]: [&mut [u16]; 2] = [high, low].map(bytemuck::cast_slice_mut);
+        for ((high, low), &number) in high.iter_mut().zip(low.iter_mut()).zip(numbers) {
+            let number = number.to_f32();
+            let rounded = bf16(number);
+            *high = rounded as u16;
+            *low = bf16(number - f32::from_bits(rounded << 16)) as u16;
+        }
+        high[numbers.len()..].fill(0);
+        low[numbers.len()..].fill(0);
+    }
+}
+
 impl<T: Scalar> Operand for Bf16Pair<T> {
     type Sum = T;
     const NUMBERS: usize = 2;
@@ -124,33 +152,73 @@ impl<T: Scalar> Operand for Bf16Pair<T> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn round(numbers: &[f32], halves: &mut [u16]) {
-    use std::arch::x86_64::*;
-    // SAFETY: both types are 64 bytes, and every value of them is one.
-    let rounded = |low: __m512, high: __m512| unsafe {
-        std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
-    };
-    let whole = numbers.len() / 32 * 32;
-    let (full, rest) = numbers.split_at(whole);
-    let (full_halves, rest_halves) = halves.split_at_mut(whole);
-    for (numbers, halves) in full.chunks_exact(32).zip(full_halves.chunks_exact_mut(32)) {
-        // SAFETY: there are 32 numbers and as many halves.
+    for (index, numbers) in numbers.chunks(VECTORS).enumerate() {
+        store(rounded(load(numbers)), &mut halves[index * VECTORS..]);
+    }
+}
+
+/// The same, and into `low` what rounding leaves of the numbers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn split(numbers: &[f32], high: &mut [u16], low: &mut [u16]) {
+    for (index, numbers) in numbers.chunks(VECTORS).enumerate() {
+        let numbers = load(numbers);
+        let high_parts = rounded(numbers);
+        let halves = [_mm512_castsi512_si256(high_parts), _mm512_extracti64x4_epi64::<1>(high_parts)];
+        let [first, second] =
+            halves.map(|half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))));
+        store(high_parts, &mut high[index * VECTORS..]);
+        let left = [_mm512_sub_ps(numbers[0], first), _mm512_sub_ps(numbers[1], second)];
+        store(rounded(left), &mut low[index * VECTORS..]);
+    }
+}
+
+/// Numbers of two vectors of `f32`, which are one of bfloat16.
+#[cfg(target_arch = "x86_64")]
+const VECTORS: usize = 32;
+
+/// The first 32 numbers, or all and zeros.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(numbers: &[f32]) -> [__m512; 2] {
+    [0, VECTORS / 2].map(|from| {
+        let count = numbers.len().saturating_sub(from);
+        // SAFETY: there are as many numbers, or the mask ends with them.
         unsafe {
-            let [low, high] = [0, 16].map(|from| _mm512_loadu_ps(numbers.as_ptr().add(from)));
-            _mm512_storeu_si512(halves.as_mut_ptr().cast(), rounded(low, high));
+            let numbers = numbers.as_ptr().wrapping_add(from);
+            if count >= VECTORS / 2 {
+                _mm512_loadu_ps(numbers)
+            } else {
+                _mm512_maskz_loadu_ps(((1u32 << count) - 1) as __mmask16, numbers)
+            }
+        }
+    })
+}
+
+/// Stores 32 halves, or as many as there is room for.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn store(value: __m512i, halves: &mut [u16]) {
+    // SAFETY: there is room for all, or the mask ends with it.
+    unsafe {
+        if halves.len() >= VECTORS {
+            _mm512_storeu_si512(halves.as_mut_ptr().cast(), value);
+        } else {
+            let mask = ((1u64 << halves.len()) - 1) as __mmask32;
+            _mm512_mask_storeu_epi16(halves.as_mut_ptr().cast(), mask, value);
         }
     }
-    if rest_halves.is_empty() {
-        return;
-    }
-    let part = |from: usize| {
-        let count = rest.len().saturating_sub(from).min(16);
-        let mask = ((1u32 << count) - 1) as __mmask16;
-        // SAFETY: the mask ends with the numbers.
-        unsafe { _mm512_maskz_loadu_ps(mask, rest.as_ptr().wrapping_add(from)) }
-    };
-    let mask = ((1u64 << rest_halves.len()) - 1) as __mmask32;
-    // SAFETY: the mask ends with the halves.
-    unsafe { _mm512_mask_storeu_epi16(rest_halves.as_mut_ptr().cast(), mask, rounded(part(0), part(16))) };
+}
+
+/// 32 numbers rounded to nearest even.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn rounded([first, second]: [__m512; 2]) -> __m512i {
+    // SAFETY: both types are 64 bytes, and every value of them is one.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
 }
 
 #[cfg(test)]
@@ -179,7 +247,7 @@ mod tests {
 
     /// With the machine's own rounding where it has one, in `f32`, and without, in `f64`.
     #[test]
-    fn rows_of_every_length_are_rounded_like_numbers() {
+    fn rows_of_every_length_are_rounded_and_split_like_numbers() {
         let numbers: Vec<f32> = (0..101).map(|i| 0.37 * i as f32 - 11.0).collect();
         for len in 0..numbers.len() {
             let numbers = &numbers[..len];
@@ -192,6 +260,23 @@ mod tests {
                 let half = |i: usize| numbers.get(i).map_or(0, |&number| bf16(number));
                 assert_eq!(pair.bits(), half(2 * i) | half(2 * i + 1) << 16, "{len}: pair {i}");
                 assert_eq!(wide.bits(), pair.bits(), "{len}: pair {i}");
+            }
+            let [mut high, mut low] = [0, 1].map(|_| vec![Bf16Pair::<f32>::of(&[7.0, 7.0]); len.div_ceil(2)]);
+            let [mut wide_high, mut wide_low] =
+                [0, 1].map(|_| vec![Bf16Pair::<f64>::of(&[7.0, 7.0]); len.div_ceil(2)]);
+            Bf16Pair::split(numbers, &mut high, &mut low);
+            Bf16Pair::split(&wide, &mut wide_high, &mut wide_low);
+            for (i, pair) in pairs.iter().enumerate() {
+                assert_eq!(high[i].bits(), pair.bits(), "{len}: pair {i}'s high parts");
+                let left = |i: usize| {
+                    let high = f32::from_bits(numbers.get(i).map_or(0, |&number| bf16(number) << 16));
+                    bf16(numbers.get(i).map_or(0.0, |number| number - high))
+                };
+                assert_eq!(low[i].bits(), left(2 * i) | left(2 * i + 1) << 16, "{len}: pair {i}'s low parts");
+                assert_eq!(
+                    [wide_high[i], wide_low[i]].map(Bf16Pair::bits),
+                    [high[i], low[i]].map(Bf16Pair::bits)
+                );
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
 //! convolutions of stride 1 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
-//! ([`direct`]). In bfloat16 on a processor with tiles both are every product of the definition ([`tiled`]).
+//! ([`direct`]). A processor with tiles multiplies bfloat16 so much faster that every product of the definition costs less
+//! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two.
 
 mod direct;
 mod disjoint;
@@ -12,7 +13,7 @@ mod im2col;
 mod tiled;
 mod winograd;
 
-use super::amx;
+use super::amx::{self, Written};
 use super::instructions::Instructions;
 use super::memory::{CpuTensor, Pool};
 use super::operand::{Bf16Pair, Operand};
@@ -23,15 +24,37 @@ use im2col::Geometry;
 use std::any::TypeId;
 use std::sync::Arc;
 
-/// How a device computes convolutions.
+/// Which convolutions a device computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Convolutions {
     /// Every product of the definition, summed.
     #[default]
     Exact,
-    /// Fewer products where an algorithm has them. A network's features differ from the exact ones by 1e-4 at most,
-    /// relative to their norm.
+    /// Fewer products where an algorithm has them, or faster ones. A network's features differ from the exact ones by 1e-4
+    /// at most, relative to their norm.
     Fast,
+}
+
+/// How a device computes its convolutions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arithmetic {
+    pub(super) convolutions: Convolutions,
+    /// What is multiplied is rounded to bfloat16.
+    pub(super) bf16: bool,
+    /// The machine's tile unit, if it is to be used.
+    pub(super) tiles: Option<amx::Unit>,
+}
+
+impl Arithmetic {
+    /// The unit and what it multiplies, where tiles compute the convolutions.
+    pub(super) fn tiled(self) -> Option<(amx::Unit, Written)> {
+        let written = match (self.bf16, self.convolutions) {
+            (true, _) => Written::Rounded,
+            (false, Convolutions::Fast) => Written::Split,
+            (false, Convolutions::Exact) => return None,
+        };
+        self.tiles.map(|unit| (unit, written))
+    }
 }
 
 /// A convolution's weights, laid out for the way it is computed, and its bias.
@@ -56,20 +79,21 @@ enum Weights<T> {
     Bf16Direct(Panels<Bf16Pair<T>>),
     /// As `Winograd`, rounded to bfloat16.
     Bf16Winograd(winograd::TransformedWeights<Bf16Pair<T>>),
-    /// Rounded to bfloat16, for the tile unit.
-    Bf16Tiled(tiled::TiledWeights<T>),
+    /// In bfloat16, rounded or as sums of two, for the tile unit.
+    Tiled(tiled::TiledWeights<T>),
 }
 
 impl<T: Scalar> CpuConvolution<T> {
-    pub(super) fn new(weights: &ConvolutionWeights, convolutions: Convolutions, bf16: bool) -> Self {
+    pub(super) fn new(weights: &ConvolutionWeights, arithmetic: Arithmetic) -> Self {
+        let Arithmetic { convolutions, bf16, .. } = arithmetic;
         let geometry = weights.geometry();
         let winograd = convolutions == Convolutions::Fast && winograd::serves(&geometry);
         let laid_out = match (bf16, convolutions) {
-            (true, _) if let Some(unit) = tile_unit::<T>() => {
+            (_, _) if let Some(tiles) = arithmetic.tiled() => {
                 let patch = patch(&geometry);
                 let values = weights.weight.data();
                 let element = |k: usize, output: usize| T::from_f32(values[output * patch + k]);
-                Weights::Bf16Tiled(tiled::TiledWeights::new(&geometry, unit, element))
+                Weights::Tiled(tiled::TiledWeights::new(&geometry, tiles, element))
             }
             (false, Convolutions::Exact) => {
                 Weights::Exact(weights.weight.data().iter().map(|&value| T::from_f32(value)).collect())
@@ -90,27 +114,22 @@ impl<T: Scalar> CpuConvolution<T> {
     }
 
     /// A linear map `[O, I]` as a 1×1 convolution without a bias of its own.
-    pub(super) fn pointwise(weight: &[T], outputs: usize, bf16: bool) -> Self {
+    pub(super) fn pointwise(weight: &[T], outputs: usize, arithmetic: Arithmetic) -> Self {
         let inputs = weight.len() / outputs;
         let element = |k: usize, output: usize| weight[output * inputs + k];
         let geometry = ConvolutionGeometry { outputs, kernel: (1, 1), inputs, stride: 1, padding: 0 };
-        let weights = match (bf16, tile_unit::<T>()) {
-            (true, Some(unit)) => Weights::Bf16Tiled(tiled::TiledWeights::new(&geometry, unit, element)),
-            (true, None) => Weights::Bf16Direct(Panels::new(inputs, outputs, element)),
-            (false, _) => Weights::Direct(Panels::new(inputs, outputs, element)),
+        let weights = match (arithmetic.tiled(), arithmetic.bf16) {
+            (Some(tiles), _) => Weights::Tiled(tiled::TiledWeights::new(&geometry, tiles, element)),
+            (None, true) => Weights::Bf16Direct(Panels::new(inputs, outputs, element)),
+            (None, false) => Weights::Direct(Panels::new(inputs, outputs, element)),
         };
         Self { geometry, bias: Vec::new(), weights, instructions: Instructions::detect() }
     }
 }
 
 /// The machine's tile unit, which adds up in `f32` alone.
-fn tile_unit<T: Scalar>() -> Option<amx::Unit> {
+pub(super) fn tile_unit<T: Scalar>() -> Option<amx::Unit> {
     if TypeId::of::<T>() == TypeId::of::<f32>() { amx::detect() } else { None }
-}
-
-/// Whether convolutions in bfloat16 are computed by tiles.
-pub(super) fn have_tiles<T: Scalar>() -> bool {
-    tile_unit::<T>().is_some()
 }
 
 /// Weights of one output.
@@ -185,7 +204,7 @@ pub(super) fn run<T: Scalar>(
         Weights::Winograd(weights) => winograd::conv2d(&call, weights, out),
         Weights::Bf16Direct(panels) => direct::conv2d(&call, panels, out),
         Weights::Bf16Winograd(weights) => winograd::conv2d(&call, weights, out),
-        Weights::Bf16Tiled(weights) => tiled::conv2d(&call, weights, out),
+        Weights::Tiled(weights) => tiled::conv2d(&call, weights, out),
     }
 }
 
@@ -207,7 +226,9 @@ mod tests {
             };
             let threads = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             let fast = Convolutions::Fast;
-            for cpu in [Some(Cpu::<f32>::with(fast)), Cpu::<f32>::bf16(fast)].into_iter().flatten() {
+            let f32 = Cpu::<f32>::with(fast);
+            let devices = [Some(f32.clone().without_tiles()), Some(f32), Cpu::bf16(fast)];
+            for cpu in devices.into_iter().flatten() {
                 let input = cpu.upload(&Tensor::full([2, 40, 40, 64], 1.0)).unwrap();
                 let convolution = cpu.convolution(&weights).unwrap();
                 let buffers: Vec<usize> = (0..4)

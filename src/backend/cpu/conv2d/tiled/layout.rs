@@ -2,7 +2,7 @@
 
 use super::cut::Cut;
 use super::weights::{Rows, TiledWeights};
-use crate::backend::cpu::amx::{COLUMNS, ROWS, STEP, STEP_PAIRS, Steps, TILE_ROWS};
+use crate::backend::cpu::amx::{COLUMNS, ROWS, STEP, STEP_PAIRS, Steps, TILE_ROWS, Written};
 use crate::backend::cpu::conv2d::im2col::Geometry;
 use crate::backend::cpu::operand::Bf16Pair;
 use crate::tensor::Scalar;
@@ -28,8 +28,10 @@ pub(super) struct Layout {
     pub(super) more_lines: usize,
     /// Line and column where each plane begins.
     pub(super) planes: Vec<(usize, usize)>,
-    /// Pairs from one row to the next.
+    /// Pairs from one row to the next; a row is `[part, channel]`.
     pub(super) pitch: usize,
+    /// Pairs of a row's part.
+    pub(super) run: usize,
     pub(super) steps: Steps,
     /// Pairs of the scratch.
     pub(super) len: usize,
@@ -54,8 +56,10 @@ impl Layout {
         };
         let row_width = width + more_columns;
         let numbers = if weights.rows == Rows::Patches { g.patch() } else { g.inputs };
-        let run = numbers.div_ceil(STEP);
-        let pitch = run * STEP_PAIRS + GAP;
+        let run = numbers.div_ceil(STEP) * STEP_PAIRS;
+        let parts = weights.written.parts();
+        let pitch = parts * run + GAP;
+        let low = (weights.written == Written::Split).then_some(run);
 
         let line_products = weights.steps * STEP * row_width * COLUMNS;
         let line_bytes = pitch * row_width * planes.len() * size_of::<Bf16Pair<T>>();
@@ -78,15 +82,28 @@ impl Layout {
                 let index =
                     planes.iter().position(|&place| place == (y % stride, x % stride)).unwrap_or_default();
                 let offset = index * plane + (y / stride * row_width + x / stride) * pitch;
-                (0..run).map(move |step| offset + step * STEP_PAIRS)
+                (0..run).step_by(STEP_PAIRS).map(move |step| offset + step)
             })
             .collect()
         } else {
-            (0..run).map(|step| step * STEP_PAIRS).collect()
+            (0..run).step_by(STEP_PAIRS).collect()
         };
-        let steps = Steps::new(offsets);
+        let steps = Steps::new(offsets, low);
         let rows = (task_lines * row_width).next_multiple_of(TILE_ROWS);
         let len = (planes.len() * plane).max((rows - 1) * pitch + steps.reach());
-        Self { images, lines, width, row_width, task_lines, more_lines, planes, pitch, steps, len, panels }
+        Self {
+            images,
+            lines,
+            width,
+            row_width,
+            task_lines,
+            more_lines,
+            planes,
+            pitch,
+            run,
+            steps,
+            len,
+            panels,
+        }
     }
 }

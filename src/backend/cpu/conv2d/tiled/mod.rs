@@ -1,4 +1,4 @@
-//! Convolution on bfloat16 tiles, every product of the definition.
+//! Convolution on bfloat16 tiles, every product of the definition: of rounded numbers, or of numbers as sums of two.
 //!
 //! A task takes some lines of one image's output and some panels of weights. It rounds the inputs of its lines into
 //! a scratch of its own, laid out so that the inputs of neighbouring outputs lie equally far apart for every tap of the kernel;
@@ -20,7 +20,7 @@ use super::Call;
 use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
 use super::im2col::gather;
-use crate::backend::cpu::amx::{COLUMNS, Product, ROWS, STEP_PAIRS, TILE_ROWS, Tiles};
+use crate::backend::cpu::amx::{COLUMNS, Product, ROWS, TILE_ROWS, Tiles, Written};
 use crate::backend::cpu::instructions::Vectorized;
 use crate::backend::cpu::operand::{Bf16Pair, Operand};
 use crate::tensor::Scalar;
@@ -86,14 +86,15 @@ impl<T: Scalar> Task<'_, T> {
     /// Rounds the inputs of the task's lines into its scratch.
     #[inline(always)]
     fn round_inputs(&mut self) {
-        let Layout { row_width, more_lines, task_lines, pitch, ref planes, .. } = *self.layout;
+        let Layout { row_width, more_lines, task_lines, pitch, run, ref planes, .. } = *self.layout;
+        let written = self.weights.written;
         let g = &self.call.geometry;
         let input = self.call.input;
         match self.weights.rows {
             Rows::Pixels => {
                 let rows: &mut [Bf16Pair<T>] = bytemuck::cast_slice_mut(self.scratch);
                 for (pixel, row) in self.lines.clone().zip(rows.chunks_exact_mut(pitch)) {
-                    round(&input[pixel * g.inputs..][..g.inputs], row);
+                    write(written, &input[pixel * g.inputs..][..g.inputs], row, run);
                 }
             }
             Rows::Patches => {
@@ -101,7 +102,7 @@ impl<T: Scalar> Task<'_, T> {
                 let rows: &mut [Bf16Pair<T>] = bytemuck::cast_slice_mut(rows);
                 for (position, row) in self.lines.clone().zip(rows.chunks_exact_mut(pitch)) {
                     gather(input, g, position, patch);
-                    round(patch, row);
+                    write(written, patch, row, run);
                 }
             }
             Rows::Planes => {
@@ -117,7 +118,7 @@ impl<T: Scalar> Task<'_, T> {
                             let x = column * g.stride + left;
                             if inside(y, g.h) && inside(x, g.w) {
                                 let pixel = (self.image * g.h + y - g.padding) * g.w + x - g.padding;
-                                round(&input[pixel * g.inputs..][..g.inputs], row);
+                                write(written, &input[pixel * g.inputs..][..g.inputs], row, run);
                             } else {
                                 row.fill(bytemuck::Zeroable::zeroed());
                             }
@@ -167,10 +168,17 @@ impl<T: Scalar> Task<'_, T> {
 #[repr(align(64))]
 struct Sums<T>([T; ROWS * COLUMNS]);
 
-/// Rounds a row's numbers, and fills the last step up with zeros.
+/// Writes a row's numbers, each part `run` pairs long, and fills it up with zeros.
 #[inline(always)]
-fn round<T: Scalar>(numbers: &[T], row: &mut [Bf16Pair<T>]) {
+fn write<T: Scalar>(written: Written, numbers: &[T], row: &mut [Bf16Pair<T>], run: usize) {
     let pairs = numbers.len().div_ceil(2);
-    Bf16Pair::pack(numbers, &mut row[..pairs]);
-    row[pairs..pairs.next_multiple_of(STEP_PAIRS)].fill(bytemuck::Zeroable::zeroed());
+    let (high, low) = row.split_at_mut(run);
+    match written {
+        Written::Rounded => Bf16Pair::pack(numbers, &mut high[..pairs]),
+        Written::Split => {
+            Bf16Pair::split(numbers, high, low);
+            low[pairs..run].fill(bytemuck::Zeroable::zeroed());
+        }
+    }
+    high[pairs..].fill(bytemuck::Zeroable::zeroed());
 }

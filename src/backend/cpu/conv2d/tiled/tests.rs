@@ -1,7 +1,7 @@
 use super::super::{CpuConvolution, Weights, patch, run};
 use super::TiledWeights;
 use super::cut::{Cut, RESIDENT_BYTES};
-use crate::backend::cpu::amx::{self, ROWS, Unit};
+use crate::backend::cpu::amx::{self, ROWS, Unit, Written};
 use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::{Convolutions, Cpu};
@@ -9,16 +9,20 @@ use crate::backend::{Backend, ConvolutionWeights};
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::{Scalar, Tensor, relative_error};
 
-/// Numbers that bfloat16 holds exactly.
-fn numbers(len: usize, seed: u64) -> Vec<f32> {
+/// Numbers that two bfloat16 numbers hold exactly; one alone does if they are `round`.
+fn numbers(len: usize, seed: u64, round: bool) -> Vec<f32> {
     let philox = Philox::new(seed, Stream::Initialisation, 0);
-    let exact = |value: f64| half::bf16::from_f64(value - 0.5).to_f32();
-    (0..len as u64).map(|i| exact(philox.uniform(i))).collect()
+    let exact = |value: f64| half::bf16::from_f64(value).to_f64();
+    let numbers = (0..len as u64).map(|i| philox.uniform(i) - 0.5).map(|value| match exact(value) {
+        high if round => high as f32,
+        high => (high + exact(value - high)) as f32,
+    });
+    numbers.collect()
 }
 
 /// One convolution by tiles, over outputs that were poisoned.
 fn tiled<T: Scalar>(
-    unit: Unit,
+    tiles: (Unit, Written),
     weights: &ConvolutionWeights,
     input: &Tensor<f32>,
     residual: Option<&Tensor<f32>>,
@@ -30,7 +34,7 @@ fn tiled<T: Scalar>(
     let convolution = CpuConvolution {
         geometry,
         bias: convert(&weights.bias),
-        weights: Weights::Bf16Tiled(TiledWeights::new(&geometry, unit, element)),
+        weights: Weights::Tiled(TiledWeights::new(&geometry, tiles, element)),
         instructions: Instructions::detect(),
     };
     let &[n, h, w, inputs] = input.shape() else { panic!("an image has four axes") };
@@ -51,7 +55,7 @@ fn tiled<T: Scalar>(
 }
 
 /// Every way to lay out rows, odd sizes, one image and five, with a residual and without: against the exact convolution
-/// in `f64` of the same numbers.
+/// in `f64` of the same numbers. Of split numbers one operand at a time has low parts, so that no product of two is left out.
 #[test]
 fn convolutions_equal_the_exact_ones() {
     // Kernel, stride, padding, inputs, outputs, height, width.
@@ -67,22 +71,26 @@ fn convolutions_equal_the_exact_ones() {
         (3, 3, 0, 32, 8, 11, 9),
         (7, 2, 3, 3, 64, 31, 38),
     ];
+    let operands =
+        [(Written::Rounded, [true, true]), (Written::Split, [true, false]), (Written::Split, [false, true])];
     for (index, (kernel, stride, padding, inputs, outputs, h, w)) in cases.into_iter().enumerate() {
-        for n in [1, 5] {
+        for (n, (written, [round_weights, round_inputs])) in
+            [1, 5].into_iter().flat_map(|n| operands.map(|operands| (n, operands)))
+        {
             let seed = index as u64 * 10;
             let weights = ConvolutionWeights {
                 weight: Tensor::new(
                     [outputs, kernel, kernel, inputs],
-                    numbers(outputs * kernel * kernel * inputs, seed),
+                    numbers(outputs * kernel * kernel * inputs, seed, round_weights),
                 ),
-                bias: numbers(outputs, seed + 1),
+                bias: numbers(outputs, seed + 1, true),
                 stride,
                 padding,
             };
-            let input = Tensor::new([n, h, w, inputs], numbers(n * h * w * inputs, seed + 2));
+            let input = Tensor::new([n, h, w, inputs], numbers(n * h * w * inputs, seed + 2, round_inputs));
             let (out_h, out_w) = weights.geometry().output_size(h, w);
             let shape = [n, out_h, out_w, outputs];
-            let residual = Tensor::new(shape, numbers(shape.iter().product(), seed + 3));
+            let residual = Tensor::new(shape, numbers(shape.iter().product(), seed + 3, true));
 
             let exact = Cpu::<f64>::with(Convolutions::Exact);
             let wide = |tensor: &Tensor<f32>| {
@@ -96,13 +104,14 @@ fn convolutions_equal_the_exact_ones() {
                     .conv2d(&wide(&input), &convolution, wide_residual.as_ref(), residual.is_some())
                     .unwrap();
                 let expected = exact.download(&expected).unwrap();
-                let name = format!("{kernel}×{kernel}/{stride}, {inputs} → {outputs}, {n} images");
-                let out: Vec<f64> = tiled(Unit::Portable, &weights, &input, residual);
+                let name =
+                    format!("{kernel}×{kernel}/{stride}, {inputs} → {outputs}, {n} images, {written:?}");
+                let out: Vec<f64> = tiled((Unit::Portable, written), &weights, &input, residual);
                 let error = relative_error(&out, expected.data());
                 assert!(error < 1e-14, "{name}, f64: {error:.1e}");
                 // Products are exact in f32; sums of hundreds of either sign are rounded by 2⁻²⁴.
                 for unit in [Some(Unit::Portable), amx::detect()].into_iter().flatten() {
-                    let out: Vec<f32> = tiled(unit, &weights, &input, residual);
+                    let out: Vec<f32> = tiled((unit, written), &weights, &input, residual);
                     let error = relative_error(&out, expected.data());
                     assert!(error < 1e-6, "{name}, {unit:?}: {error:.1e}");
                 }
@@ -122,7 +131,8 @@ fn a_nan_shows_where_its_pixel_is_seen() {
     };
     let mut input = Tensor::full([1, 6, 6, 32], 1.0);
     input.data_mut()[(2 * 6 + 5) * 32 + 7] = f32::NAN;
-    for unit in [Some(Unit::Portable), amx::detect()].into_iter().flatten() {
+    let units = [Some(Unit::Portable), amx::detect()].into_iter().flatten();
+    for unit in units.flat_map(|unit| [(unit, Written::Rounded), (unit, Written::Split)]) {
         let residual = Tensor::full([1, 6, 6, 32], 0.0);
         let out: Vec<f32> = tiled(unit, &weights, &input, Some(&residual));
         for (pixel, values) in out.chunks_exact(32).enumerate() {

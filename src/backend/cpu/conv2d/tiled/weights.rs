@@ -1,11 +1,12 @@
 //! A convolution's weights, laid out for the tile unit.
 
 use crate::backend::ConvolutionGeometry;
-use crate::backend::cpu::amx::{COLUMNS, STEP, STEP_PAIRS, STEP_WEIGHTS, Unit};
+use crate::backend::cpu::amx::{COLUMNS, STEP, STEP_PAIRS, STEP_WEIGHTS, Unit, Written};
 use crate::backend::cpu::memory::Buffer;
 use crate::backend::cpu::operand::{Bf16Pair, Operand};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
+use std::slice::from_mut;
 
 /// How the rows of the left matrix arise from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +22,11 @@ pub(super) enum Rows {
 /// A convolution's weights in tiles.
 #[derive(Debug)]
 pub(in super::super) struct TiledWeights<T> {
-    /// `[⌈O/32⌉, step, half of the columns, pair, column]`, filled up with zeros.
+    /// `[⌈O/32⌉, step, part, half of the columns, pair, column]`, filled up with zeros.
     pub(super) tiles: Buffer<Bf16Pair<T>>,
     pub(super) rows: Rows,
     pub(super) steps: usize,
+    pub(super) written: Written,
     pub(super) unit: Unit,
 }
 
@@ -32,7 +34,7 @@ impl<T: Scalar> TiledWeights<T> {
     /// Lays out the weights `[kh·kw·I, O]` of `element(k, o)`.
     pub(in super::super) fn new(
         geometry: &ConvolutionGeometry,
-        unit: Unit,
+        (unit, written): (Unit, Written),
         element: impl Fn(usize, usize) -> T + Sync,
     ) -> Self {
         let ConvolutionGeometry { outputs, kernel: (kernel_h, kernel_w), inputs, stride, padding } =
@@ -47,11 +49,13 @@ impl<T: Scalar> TiledWeights<T> {
         let numbers = if rows == Rows::Patches { taps * inputs } else { inputs };
         let padded = numbers.next_multiple_of(STEP);
         let steps = taps * inputs / numbers * padded / STEP;
-        let mut tiles = Buffer::zeros(outputs.div_ceil(COLUMNS) * steps * STEP_WEIGHTS);
-        tiles.par_chunks_mut(STEP_WEIGHTS).enumerate().for_each(|(index, tiles)| {
+        let step_weights = written.parts() * STEP_WEIGHTS;
+        let mut tiles = Buffer::zeros(outputs.div_ceil(COLUMNS) * steps * step_weights);
+        tiles.par_chunks_mut(step_weights).enumerate().for_each(|(index, tiles)| {
             let (panel, step) = (index / steps, index % steps);
             let (run, first) = (step * STEP / padded, step * STEP % padded);
-            for (i, pair) in tiles.iter_mut().enumerate() {
+            let (high, low) = tiles.split_at_mut(STEP_WEIGHTS);
+            for (i, high) in high.iter_mut().enumerate() {
                 let columns = COLUMNS / 2;
                 let (half, row, column) = (i / (STEP_PAIRS * columns), i / columns % STEP_PAIRS, i % columns);
                 let output = panel * COLUMNS + half * columns + column;
@@ -59,19 +63,27 @@ impl<T: Scalar> TiledWeights<T> {
                     if k < numbers && output < outputs { element(run * numbers + k, output) } else { T::ZERO }
                 };
                 let k = first + 2 * row;
-                *pair = Bf16Pair::of(&[number(k), number(k + 1)]);
+                let numbers = [number(k), number(k + 1)];
+                match low.get_mut(i) {
+                    Some(low) => Bf16Pair::split(&numbers, from_mut(high), from_mut(low)),
+                    None => *high = Bf16Pair::of(&numbers),
+                }
             }
         });
-        Self { tiles, rows, steps, unit }
+        Self { tiles, rows, steps, written, unit }
     }
 
     pub(super) fn panels(&self) -> usize {
-        self.tiles.len() / (self.steps * STEP_WEIGHTS)
+        self.tiles.len() / self.panel_len()
     }
 
-    /// One panel's weights, `[step, half of the columns, pair, column]`.
+    fn panel_len(&self) -> usize {
+        self.steps * self.written.parts() * STEP_WEIGHTS
+    }
+
+    /// One panel's weights, `[step, part, half of the columns, pair, column]`.
     pub(super) fn panel(&self, index: usize) -> &[Bf16Pair<T>] {
-        let len = self.steps * STEP_WEIGHTS;
+        let len = self.panel_len();
         &self.tiles[index * len..][..len]
     }
 }
