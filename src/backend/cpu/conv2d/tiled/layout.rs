@@ -1,19 +1,19 @@
-//! Where the inputs of a task lie once they are rounded.
+//! Where inputs lie once they are written in bfloat16.
 
 use super::cut::Cut;
 use super::weights::{Rows, TiledWeights};
 use crate::backend::cpu::amx::{COLUMNS, ROWS, STEP, STEP_PAIRS, Steps, TILE_ROWS, Written};
 use crate::backend::cpu::conv2d::im2col::Geometry;
+use crate::backend::cpu::memory::{CpuTensor, Pool};
 use crate::backend::cpu::operand::Bf16Pair;
 use crate::tensor::Scalar;
+use std::sync::Arc;
 
 /// Pairs between one pixel's channels and the next's, so that rows of a power of two of bytes do not all want the same
 /// place in a cache.
 const GAP: usize = 16;
-/// Tasks a thread: enough that all finish together.
-const TASKS_PER_THREAD: usize = 4;
 
-/// How the rows of a task lie in its scratch, and how the output is cut into tasks.
+/// How rows lie in a scratch, of a task or of all tasks, and how the output is cut into tasks.
 #[derive(Debug)]
 pub(super) struct Layout {
     /// Images, or one where rows know nothing of their neighbours.
@@ -26,6 +26,10 @@ pub(super) struct Layout {
     /// Lines of a task, and those its planes have beside them.
     pub(super) task_lines: usize,
     pub(super) more_lines: usize,
+    /// Whether the scratch holds the rows of all lines of all images, for all tasks.
+    pub(super) shared: bool,
+    /// Lines of a plane.
+    pub(super) plane_lines: usize,
     /// Line and column where each plane begins.
     pub(super) planes: Vec<(usize, usize)>,
     /// Pairs from one row to the next; a row is `[part, channel]`.
@@ -73,9 +77,12 @@ impl Layout {
             weight_bytes: weights.tiles.bytes(),
             multiple: if row_width == 1 { ROWS } else { 1 },
         };
-        let (task_lines, panels) = cut.best(TASKS_PER_THREAD * rayon::current_num_threads());
+        let (task_lines, panels) = cut.best(rayon::current_num_threads());
+        let shared = panels < weights.panels();
+        let (held_images, held_lines) = if shared { (images, lines) } else { (1, task_lines) };
 
-        let plane = (task_lines + more_lines) * row_width * pitch;
+        let plane_lines = held_lines + more_lines;
+        let plane = plane_lines * row_width * pitch;
         let offsets = if weights.rows == Rows::Planes {
             let taps = (0..g.kernel_h).flat_map(|y| (0..g.kernel_w).map(move |x| (y, x)));
             taps.flat_map(|(y, x)| {
@@ -89,8 +96,10 @@ impl Layout {
             (0..run).step_by(STEP_PAIRS).collect()
         };
         let steps = Steps::new(offsets, low);
-        let rows = (task_lines * row_width).next_multiple_of(TILE_ROWS);
-        let len = (planes.len() * plane).max((rows - 1) * pitch + steps.reach());
+        // The last tile of rows may end behind the last row.
+        let last_row = held_lines * row_width + TILE_ROWS - 2;
+        let image = planes.len() * plane;
+        let len = (held_images * image).max((held_images - 1) * image + last_row * pitch + steps.reach());
         Self {
             images,
             lines,
@@ -98,6 +107,8 @@ impl Layout {
             row_width,
             task_lines,
             more_lines,
+            shared,
+            plane_lines,
             planes,
             pitch,
             run,
@@ -105,5 +116,26 @@ impl Layout {
             len,
             panels,
         }
+    }
+
+    /// Pairs of a line.
+    pub(super) fn line_len(&self) -> usize {
+        self.row_width * self.pitch
+    }
+
+    /// Pairs of a plane.
+    pub(super) fn plane_len(&self) -> usize {
+        self.plane_lines * self.line_len()
+    }
+
+    /// Pairs of an image's planes.
+    pub(super) fn image_len(&self) -> usize {
+        self.planes.len() * self.plane_len()
+    }
+
+    /// Room for the rows.
+    pub(super) fn scratch<T: Scalar>(&self, pool: &Arc<Pool<T>>) -> CpuTensor<T> {
+        let numbers_of_pairs = size_of::<T>() / size_of::<Bf16Pair<T>>();
+        pool.tensor(&[self.len.div_ceil(numbers_of_pairs)])
     }
 }
