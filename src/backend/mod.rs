@@ -144,12 +144,12 @@ pub trait Backend: Send + Sync {
     /// replays it as one graph. The tensors are overwritten when the same recording runs again.
     ///
     /// A recording is of one piece of work. Each time that runs, it must call the same operations in the same order, on
-    /// tensors of the same shapes in the same places; what it reads and writes beside its own tensors must live as long as
+    /// tensors of the same shapes in the same places, perhaps from another thread than its caller's; what it reads and writes beside its own tensors must live as long as
     /// the recording. It copies nothing between host and device.
     fn run_recorded<'r>(
         &self,
         recording: &'r mut Self::Recording,
-        work: &mut dyn FnMut() -> Result<Vec<Self::Tensor>>,
+        work: &mut (dyn FnMut() -> Result<Vec<Self::Tensor>> + Send),
     ) -> Result<&'r [Self::Tensor]>;
 
     /// Whether a recording is as fast as it gets: everything about it is decided.

@@ -40,7 +40,7 @@ impl<B: Backend> Passes<B> {
         backend: &B,
         pixels: &[u8],
         shape: [usize; 3],
-        forward: impl Fn(&B::Images) -> Result<R>,
+        forward: impl Fn(&B::Images) -> Result<R> + Sync,
     ) -> Result<Submitted<B>> {
         // Taken out while it runs: whoever scores from several threads has a pass each, and none waits for another.
         let mut pass = match self.take(shape) {

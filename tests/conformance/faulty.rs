@@ -122,7 +122,7 @@ impl Backend for Faulty {
     fn run_recorded<'r>(
         &self,
         recording: &'r mut CpuRecording<f64>,
-        work: &mut dyn FnMut() -> Result<Vec<T>>,
+        work: &mut (dyn FnMut() -> Result<Vec<T>> + Send),
     ) -> Result<&'r [T]> {
         self.cpu.run_recorded(recording, work)
     }

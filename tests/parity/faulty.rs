@@ -202,7 +202,7 @@ impl<B: Backend> Backend for Faulty<B> {
     fn run_recorded<'r>(
         &self,
         recording: &'r mut B::Recording,
-        work: &mut dyn FnMut() -> Result<Vec<B::Tensor>>,
+        work: &mut (dyn FnMut() -> Result<Vec<B::Tensor>> + Send),
     ) -> Result<&'r [B::Tensor]> {
         self.inner.run_recorded(recording, work)
     }

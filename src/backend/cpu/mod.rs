@@ -175,15 +175,15 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(())
     }
 
-    /// Runs it: there is nothing between an operation and its call that a recording would save.
+    /// Runs it, on a thread of the pool: operations called from there wake no thread between one another.
     fn run_recorded<'r>(
         &self,
         recording: &'r mut CpuRecording<T>,
-        work: &mut dyn FnMut() -> Result<Vec<CpuTensor<T>>>,
+        work: &mut (dyn FnMut() -> Result<Vec<CpuTensor<T>>> + Send),
     ) -> Result<&'r [CpuTensor<T>]> {
         // The last run's buffers are there for this one.
         recording.outputs.clear();
-        recording.outputs = work()?;
+        recording.outputs = rayon::scope(|_| work())?;
         Ok(&recording.outputs)
     }
 

@@ -211,7 +211,7 @@ impl Backend for Cuda {
     fn run_recorded<'r>(
         &self,
         recording: &'r mut CudaRecording,
-        work: &mut dyn FnMut() -> Result<Vec<CudaTensor>>,
+        work: &mut (dyn FnMut() -> Result<Vec<CudaTensor>> + Send),
     ) -> Result<&'r [CudaTensor]> {
         recording::run_recorded(&self.context, recording, work)
     }
