@@ -24,24 +24,29 @@ use std::process::Command;
 struct Machine {
     /// Its name in the table.
     name: &'static str,
-    /// `--device` and what else computes in f32 there.
+    /// `--device`, and which convolutions.
     device: &'static str,
+    convolutions: &'static str,
     /// Where the driver and cuBLASLt are, if not where the system has them.
     libraries: Option<PathBuf>,
 }
 
 fn cpu() -> Machine {
-    Machine { name: "CPU f32", device: "cpu", libraries: None }
+    Machine { name: "CPU f32", device: "cpu", convolutions: "exact", libraries: None }
+}
+
+fn cpu_fast() -> Machine {
+    Machine { name: "CPU f32, `--conv fast`", convolutions: "fast", ..cpu() }
 }
 
 fn simulated() -> Option<Machine> {
     let libraries = Some(simulator()?.folder().to_owned());
-    Some(Machine { name: "CUDA f32, simulated", device: "cuda", libraries })
+    Some(Machine { name: "CUDA f32, simulated", device: "cuda", libraries, ..cpu() })
 }
 
 fn gpu() -> Option<Machine> {
     real(Precision::F32)?;
-    Some(Machine { name: "CUDA f32", device: "cuda", libraries: None })
+    Some(Machine { name: "CUDA f32", device: "cuda", ..cpu() })
 }
 
 /// The program that was built with this test; where the test was copied to another machine, `CARGO_BIN_EXE_simplenet`
@@ -55,6 +60,8 @@ fn program() -> PathBuf {
 const BOUND: f64 = 1e-5;
 /// The folded head sums products of products, which cancel on a trained head.
 const FOLDED_BOUND: f64 = 1e-4;
+/// What fast convolutions promise of a network's features; here scores keep it, too. AMX tiles come nearest to it.
+const FAST_BOUND: f64 = 1e-4;
 
 /// A cut in the fabric, as `generate.py` reads it.
 fn picture(folder: &Path) -> PathBuf {
@@ -63,11 +70,17 @@ fn picture(folder: &Path) -> PathBuf {
 }
 
 impl Machine {
+    /// What becomes of the bound of exact convolutions.
+    fn bound(&self, exact: f64) -> f64 {
+        if self.convolutions == "fast" { FAST_BOUND } else { exact }
+    }
+
     /// Runs `simplenet dump` and reads what it wrote.
     fn dump(&self, folder: &Path, arguments: &[&str], images: &[PathBuf]) -> Reference {
         let output = folder.join("dump.safetensors");
         let mut command = Command::new(program());
-        command.args(["dump", "-q", "--ignore-exif", "--device", self.device, "--output"]).arg(&output);
+        command.args(["dump", "-q", "--ignore-exif", "--device", self.device, "--conv", self.convolutions]);
+        command.arg("--output").arg(&output);
         if let Some(folder) = &self.libraries {
             command.env("LD_LIBRARY_PATH", folder);
         }
@@ -134,6 +147,7 @@ fn check_scores(
 #[test]
 fn wide_resnet50_2_from_a_file_to_its_score() {
     check_wide_resnet50_2(&cpu());
+    check_wide_resnet50_2(&cpu_fast());
 }
 
 #[test]
@@ -169,13 +183,14 @@ fn check_wide_resnet50_2(machine: &Machine) {
     findings.note(Row::Input, "fabric/test/cut/000", reference.error("input", &sample), 1e-6);
     for tensor in ["layer1", "layer2", "layer3", "features", "adapted"] {
         let error = reference.sampled_error(tensor, out.get(tensor));
-        findings.note(Row::EndToEnd, tensor, error, BOUND);
+        findings.note(Row::EndToEnd, tensor, error, machine.bound(BOUND));
     }
-    check_scores(&mut findings, Row::EndToEnd, "", &reference, &out, BOUND);
+    check_scores(&mut findings, Row::EndToEnd, "", &reference, &out, machine.bound(BOUND));
 
     let arguments = ["--model", model, "--fast"];
     let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
-    check_scores(&mut findings, Row::Folded, "wide_resnet50_2/", &reference, &out, FOLDED_BOUND);
+    let bound = machine.bound(FOLDED_BOUND);
+    check_scores(&mut findings, Row::Folded, "wide_resnet50_2/", &reference, &out, bound);
     findings.hold();
 }
 
@@ -183,6 +198,7 @@ fn check_wide_resnet50_2(machine: &Machine) {
 #[test]
 fn a_trained_head_from_a_file_to_its_score() {
     check_trained_head(&cpu());
+    check_trained_head(&cpu_fast());
 }
 
 #[test]
@@ -208,7 +224,7 @@ fn check_trained_head(machine: &Machine) {
         let mut arguments = vec!["--model", model];
         arguments.extend(path);
         let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
-        check_scores(&mut findings, row, "trained/", &reference, &out, bound);
+        check_scores(&mut findings, row, "trained/", &reference, &out, machine.bound(bound));
     }
     findings.hold();
 }
@@ -228,6 +244,7 @@ fn test_data() -> Option<PathBuf> {
 #[test]
 fn resnet18_with_its_real_weights() {
     check_real_weights(&cpu());
+    check_real_weights(&cpu_fast());
 }
 
 #[test]
@@ -251,7 +268,7 @@ fn check_real_weights(machine: &Machine) {
         for (name, image) in names.iter().zip(batch.data().chunks(batch.len() / names.len())) {
             let case = format!("{name}/{tensor}");
             let error = reference.sampled_error(&case, &Tensor::new(shape.clone(), image.to_vec()));
-            findings.note(Row::RealWeights, case, error, BOUND);
+            findings.note(Row::RealWeights, case, error, machine.bound(BOUND));
         }
     }
     findings.hold();
@@ -261,6 +278,7 @@ fn check_real_weights(machine: &Machine) {
 #[test]
 fn an_imported_checkpoint_gives_the_scores_of_the_authors_modules() {
     check_import(&cpu());
+    check_import(&cpu_fast());
 }
 
 #[test]
@@ -305,7 +323,8 @@ fn check_import(machine: &Machine) {
         let mut arguments = vec!["--model", model.to_str().unwrap()];
         arguments.extend(path);
         let out = machine.dump(folder.path(), &arguments, std::slice::from_ref(&image));
-        check_scores(&mut findings, Row::Import, path.unwrap_or_default(), &reference, &out, bound);
+        let (case, bound) = (path.unwrap_or_default(), machine.bound(bound));
+        check_scores(&mut findings, Row::Import, case, &reference, &out, bound);
     }
     findings.hold();
 }

@@ -319,7 +319,8 @@ mod linux {
                 }
             };
         }
-        // One tile of rows needs two of sums, two tiles need four: a row of tiles each.
+        // One tile of rows needs two of sums, two tiles need four: a row of tiles each. The high parts of weights are multiplied
+        // last: both parts of the rows need them.
         match (tiles, product.steps.low) {
             (1, None) => product!(
                 ["tilezero tmm0" "tilezero tmm1"],
@@ -344,14 +345,14 @@ mod linux {
                     "tdpbf16ps tmm0, tmm4, tmm6"
                     "tileloadd tmm7, [{weights} + {row} + 3072]"
                     "tdpbf16ps tmm1, tmm4, tmm7"
+                    "tileloadd tmm6, [{weights} + {row}]"
+                    "tdpbf16ps tmm0, tmm4, tmm6"
+                    "tileloadd tmm7, [{weights} + {row} + 1024]"
+                    "tdpbf16ps tmm1, tmm4, tmm7"
                     "add {rows}, {low}"
                     "tileloadd tmm5, [{rows} + {stride}]"
-                    "tileloadd tmm6, [{weights} + {row}]"
                     "tdpbf16ps tmm0, tmm5, tmm6"
-                    "tileloadd tmm7, [{weights} + {row} + 1024]"
                     "tdpbf16ps tmm1, tmm5, tmm7"
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                    "tdpbf16ps tmm1, tmm4, tmm7"
                     "add {weights}, 4096"
                 ],
                 [
@@ -383,7 +384,7 @@ mod linux {
                     "tilestored [{sums} + {rows} + 2112], tmm3"
                 ]
             ),
-            // The high parts of weights are multiplied last: both parts of the rows need them.
+            // Each sum takes the terms of a step in the same order as above: which rows are multiplied together changes no bit.
             (_, Some(low)) => product!(
                 ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
                 [
@@ -486,12 +487,14 @@ mod tests {
             let (left, weights) = (as_f32(&left), as_f32(&weights));
             for unit in units.into_iter().flatten() {
                 let tiles = Tiles::take(unit);
+                let mut first_tiles = Vec::new();
                 for (count, ahead) in [(1, &[][..]), (2, &weights[..])] {
                     let product = Product { left: &left, stride, steps: &steps, weights: &weights, ahead };
                     let mut sums = vec![f32::NAN; ROWS * COLUMNS];
                     // A second holder that leaves first must not take the tiles away.
                     drop(Tiles::take(unit));
                     tiles.multiply(&product, count, &mut sums);
+                    first_tiles.push(sums[..TILE_ROWS * COLUMNS].to_vec());
                     let (out, rest) = sums.split_at(count * TILE_ROWS * COLUMNS);
                     // The products are exact in f32; up to 3840 sums of either sign are rounded by 2⁻²⁴.
                     let error = relative_error(out, &expected[..out.len()]);
@@ -501,6 +504,10 @@ mod tests {
                         "{unit:?} wrote rows that were not asked for"
                     );
                 }
+                assert_eq!(
+                    first_tiles[0], first_tiles[1],
+                    "{unit:?}: a row's sums depend on the rows beside it"
+                );
             }
         }
     }

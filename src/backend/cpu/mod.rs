@@ -132,7 +132,7 @@ impl<T: Scalar> Backend for Cpu<T> {
             Convolutions::Exact => "exact convolutions",
             Convolutions::Fast => "fast convolutions",
         };
-        let convolutions = match (self.arithmetic.tiled(), self.arithmetic.bf16) {
+        let convolutions = match (self.arithmetic.tiled(usize::MAX), self.arithmetic.bf16) {
             (Some((_, Written::Rounded)), _) => "convolutions in bf16 by AMX tiles".to_owned(),
             (Some((_, Written::Split)), _) => format!("{convolutions} by AMX tiles on pairs of bf16"),
             (None, true) => format!("{convolutions} in bf16"),

@@ -120,6 +120,36 @@ fn convolutions_equal_the_exact_ones() {
     }
 }
 
+/// The number of threads decides which rows are multiplied together, and who writes them; a sum's order it does not.
+#[test]
+fn threads_change_no_bit() {
+    for (kernel, stride, inputs, outputs, size) in
+        [(1, 1, 64, 256, 41), (3, 1, 96, 160, 23), (3, 2, 64, 96, 37)]
+    {
+        let weights = ConvolutionWeights {
+            weight: Tensor::new(
+                [outputs, kernel, kernel, inputs],
+                numbers(outputs * kernel * kernel * inputs, 1, false),
+            ),
+            bias: numbers(outputs, 2, false),
+            stride,
+            padding: kernel / 2,
+        };
+        let input = Tensor::new([2, size, size, inputs], numbers(2 * size * size * inputs, 3, false));
+        let units = [Some(Unit::Portable), amx::detect()].into_iter().flatten();
+        for tiles in units.flat_map(|unit| [(unit, Written::Rounded), (unit, Written::Split)]) {
+            let outputs = [1, 3, 16].map(|threads| -> Vec<f32> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| tiled(tiles, &weights, &input, None))
+            });
+            assert!(
+                outputs[0] == outputs[1] && outputs[0] == outputs[2],
+                "{kernel}×{kernel}/{stride}: {tiles:?}"
+            );
+        }
+    }
+}
+
 /// An input that is no number must not come out as one, and must stay where it is seen.
 #[test]
 fn a_nan_shows_where_its_pixel_is_seen() {
