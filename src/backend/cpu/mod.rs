@@ -69,8 +69,8 @@ impl<T: Scalar> Cpu<T> {
         Self { pool: Pool::new(), arithmetic }
     }
 
-    /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16; sums, and whatever else the
-    /// device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum every product of the
+    /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16, in all but those that see pixels; sums, and
+    /// whatever else the device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum every product of the
     /// definition, whichever were asked for. `None` where it lacks the instructions (AVX512-BF16).
     pub fn bf16(convolutions: Convolutions) -> Option<Self> {
         let mut device = Self::with(convolutions);
