@@ -15,6 +15,7 @@ use clap::Args;
 use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Images that pass the network together unless asked otherwise.
@@ -110,8 +111,9 @@ fn run_on<B: Backend<Scalar = f32>>(
     options.exif = model.metadata.exif();
     let options = options.ahead_of_batches(batch);
     // Of a stream any number may have arrived: one image, where whoever writes it waits for its line, or as many as fit.
+    let broken = Arc::new(OnceLock::new());
     let (loader, batches) = if args.paths == [PathBuf::from("-")] {
-        (Loader::streaming(stdin_paths(args.null), options)?, [1, batch])
+        (Loader::streaming(stdin_paths(args.null, Arc::clone(&broken)), options)?, [1, batch])
     } else {
         let mut paths = Vec::new();
         for path in &args.paths {
@@ -134,20 +136,31 @@ fn run_on<B: Backend<Scalar = f32>>(
     args.plans.settle(backend, &detector, &model, Some(&args.model), &batches, console)?;
     detector.prepare(backend, batches[0])?;
     let answers = Answers { args, model: &model.metadata, console };
-    Prediction { answers, console }.execute(backend, &detector, loader, batch)
+    let outcome = Prediction { answers, console }.execute(backend, &detector, loader, batch);
+    match broken.get() {
+        Some(error) => bail!(
+            "standard input could not be read to its end ({error}): the images it named until then were scored, give \
+             the others again"
+        ),
+        None => outcome,
+    }
 }
 
-/// Paths from stdin, one a line or NUL-terminated, as they arrive; any bytes but the separator.
-fn stdin_paths(null: bool) -> impl Iterator<Item = PathBuf> + Send + 'static {
+/// Paths from stdin, one a line or NUL-terminated, as they arrive; any bytes but the separator. Where it cannot be read, the
+/// paths end, and `broken` has the reason.
+fn stdin_paths(
+    null: bool,
+    broken: Arc<OnceLock<std::io::Error>>,
+) -> impl Iterator<Item = PathBuf> + Send + 'static {
     let separator = if null { 0 } else { b'\n' };
-    std::io::BufReader::new(std::io::stdin()).split(separator).map_while(Result::ok).filter_map(
-        move |mut bytes| {
-            if !null && bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
-            (!bytes.is_empty()).then(|| path_of(bytes))
-        },
-    )
+    let lines = std::io::BufReader::new(std::io::stdin()).split(separator);
+    let lines = lines.map_while(move |line| line.map_err(|error| broken.set(error)).ok());
+    lines.filter_map(move |mut bytes| {
+        if !null && bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        (!bytes.is_empty()).then(|| path_of(bytes))
+    })
 }
 
 #[cfg(unix)]

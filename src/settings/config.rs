@@ -113,6 +113,10 @@ impl Config {
                     let known = KEYS.iter().map(|key| key.name).chain(OTHER_KEYS);
                     return Err(Problem::Unknown(nearest(name, known).map(str::to_owned)));
                 };
+                let list = matches!(key.get(&Settings::preset(Preset::Paper)), Value::Array(_));
+                if matches!(value, Value::Array(_)) && !list {
+                    return Err(Problem::Value("one value is expected, not a list".to_owned()));
+                }
                 let text = text(value)?;
                 key.set(&mut Settings::preset(Preset::Paper), &text).map_err(Problem::Value)?;
                 self.overrides.insert(name, text).map_err(|error| Problem::Value(error.to_string()))?;
@@ -264,6 +268,7 @@ mod tests {
             ("preset = \"mine\"", "choose one of paper, official"),
             ("[training]\nepochs = 3", "there is no setting `training`"),
             ("[epochs]\nmany = 3", "a number, a word"),
+            ("epochs = [3]", "epochs = [3]: one value is expected, not a list"),
             ("levels = [2, 4]", "no list of backbone levels"),
             ("epochs 3", "is no TOML file"),
         ] {

@@ -54,6 +54,19 @@ fn paths_come_from_stdin_too() {
     world.run(&format!("{PREDICT} - {}", paths[0])).fails(2, &["cannot be mixed"]);
 }
 
+/// The end of what could be read is not the end of the list. A folder opens like a file, and cannot be read.
+#[cfg(unix)]
+#[test]
+fn a_list_that_breaks_off_is_an_error() {
+    let world = World::trained();
+    let mut command = world.child(&format!("{PREDICT} -"));
+    let folder = std::fs::File::open(world.path("data")).unwrap();
+    let output = command.stdin(folder).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("standard input could not be read to its end"), "{message}");
+}
+
 /// A line is given when its image is scored, not when the list ends: a camera may feed the list.
 #[test]
 fn a_list_without_end_is_answered_as_it_comes() {
