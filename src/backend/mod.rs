@@ -144,8 +144,8 @@ pub trait Backend: Send + Sync {
     /// replays it as one graph. The tensors are overwritten when the same recording runs again.
     ///
     /// A recording is of one piece of work. Each time that runs, it must call the same operations in the same order, on
-    /// tensors of the same shapes in the same places, perhaps from another thread than its caller's; what it reads and writes beside its own tensors must live as long as
-    /// the recording. It copies nothing between host and device.
+    /// tensors of the same shapes in the same places; what it reads and writes beside its own tensors must live as long as
+    /// the recording. It copies nothing between host and device, and may run on another thread than its caller's.
     fn run_recorded<'r>(
         &self,
         recording: &'r mut Self::Recording,

@@ -100,7 +100,7 @@ pub(super) struct DeviceArgs {
 pub(super) enum ConvolutionsName {
     /// Every product of the definition, summed.
     Exact,
-    /// With fewer multiplications (Winograd); features within 1e-4 of the exact ones.
+    /// With fewer multiplications (Winograd) or faster ones (AMX); features within 1e-4 of the exact ones.
     Fast,
 }
 

@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::console::{print, print_json};
 use crate::backbone::weights::store::{self, Status};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Bf16Unit, Cpu};
 use crate::backend::cuda::{CudaError, probe};
 use clap::Args;
 use serde::Serialize;
@@ -63,9 +63,11 @@ fn cpu() -> Finding {
     #[cfg(not(target_arch = "x86_64"))]
     let vectors = std::env::consts::ARCH;
     let bf16 = match Cpu::<f32>::bf16_unit() {
-        Some(unit @ "AMX tiles") => format!("; convolutions by {unit}, in f32 and with --precision bf16"),
-        Some(unit) => format!("; --precision bf16 by {unit}"),
-        None => String::new(),
+        Some(Bf16Unit::AmxTiles) => {
+            "; convolutions by AMX tiles, in f32 (--conv fast) and with --precision bf16"
+        }
+        Some(Bf16Unit::Avx512) => "; --precision bf16 by AVX512-BF16",
+        None => "",
     };
     let state = format!("{} threads, {vectors}{bf16}", rayon::current_num_threads());
     Finding { subject: "CPU", good: true, state, cure: None }

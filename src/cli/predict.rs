@@ -137,12 +137,15 @@ fn run_on<B: Backend<Scalar = f32>>(
     detector.prepare(backend, batches[0])?;
     let answers = Answers { args, model: &model.metadata, console };
     let outcome = Prediction { answers, console }.execute(backend, &detector, loader, batch);
-    match broken.get() {
-        Some(error) => bail!(
+    match (broken.get(), outcome) {
+        (Some(error), Ok(_)) => bail!(
             "standard input could not be read to its end ({error}): the images it named until then were scored, give \
              the others again"
         ),
-        None => outcome,
+        (Some(error), Err(outcome)) => {
+            Err(outcome.context(format!("standard input could not be read to its end ({error})")))
+        }
+        (None, outcome) => outcome,
     }
 }
 

@@ -159,14 +159,20 @@ pub(super) fn run(args: &TrainArgs, console: &Console) -> anyhow::Result<Outcome
     }
 }
 
+/// Whether devices of these descriptions give the same bits: one device, or CPUs, `CPU, THREADS, CONVOLUTIONS (REASON)`, that compute
+/// convolutions alike. Neither the number of threads nor the reason for not using a GPU changes any.
+fn same_bits(begun: &str, now: &str) -> bool {
+    let convolutions = |text: &str| {
+        let device = text.split(" (").next().filter(|device| device.starts_with("CPU, "));
+        device.and_then(|device| device.split(", ").nth(2)).map(str::to_owned)
+    };
+    begun == now || convolutions(begun).is_some() && convolutions(begun) == convolutions(now)
+}
+
 /// A GPU adds in another order than the CPU: what continues elsewhere is no longer the uninterrupted run bit by bit.
 pub(super) fn warn_of_another_device(begun: &str, device: &Device, console: &Console) {
     let now = device.description();
-    // `CPU, THREADS, CONVOLUTIONS`. The number of threads changes no bit; how convolutions are computed does.
-    let convolutions =
-        |text: &str| text.starts_with("CPU").then(|| text.split(", ").nth(2).map(str::to_owned));
-    let alike = convolutions(begun).is_some() && convolutions(begun) == convolutions(&now);
-    if now != begun && !alike {
+    if !same_bits(begun, &now) {
         console.warn(format_args!(
             "this run was begun on {begun} and continues on {now}: its results will differ in their last digits"
         ));
@@ -212,4 +218,31 @@ pub(super) fn recorded_weights(given: &str) -> anyhow::Result<String> {
         WeightsSource::File(path) => absolute(&path)?.display().to_string(),
         _ => given.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_bits_is_told_from_what_does_not() {
+        let fast = "CPU, 2 threads, fast convolutions";
+        let tiles = "CPU, 2 threads, fast convolutions by AMX tiles on pairs of bf16";
+        for alike in [
+            fast,
+            "CPU, 8 threads, fast convolutions",
+            "CPU, 2 threads, fast convolutions (no GPU, no driver)",
+        ] {
+            assert!(same_bits(fast, alike) && same_bits(alike, fast), "{alike}");
+        }
+        for other in [
+            tiles,
+            "CPU, 2 threads, exact convolutions",
+            "NVIDIA H100, f32",
+            "NVIDIA A100, 2, fast convolutions",
+        ] {
+            assert!(!same_bits(fast, other) && !same_bits(other, fast), "{other}");
+        }
+        assert!(same_bits("NVIDIA H100, f32", "NVIDIA H100, f32"));
+    }
 }

@@ -42,7 +42,7 @@ impl<B: Backend> Passes<B> {
         shape: [usize; 3],
         forward: impl Fn(&B::Images) -> Result<R> + Sync,
     ) -> Result<Submitted<B>> {
-        // Taken out while it runs: whoever scores from several threads has a pass each, and none waits for another.
+        // Taken out while it runs: whoever scores from several threads has a pass each.
         let mut pass = match self.take(shape) {
             Some(mut pass) => {
                 backend.replace_images(&mut pass.images, pixels)?;

@@ -104,6 +104,17 @@ impl Config {
     }
 
     fn take(&mut self, name: &str, value: &Value) -> Result<(), Problem> {
+        let list =
+            KEYS.iter().find(|key| key.name == name).map(|key| key.get(&Settings::preset(Preset::Paper)));
+        match (value, list) {
+            (Value::Array(values), Some(Value::Array(_))) if !values.iter().any(Value::is_array) => {}
+            (Value::Array(_), _) => {
+                return Err(Problem::Value(
+                    "one value is expected, or a plain list where --show-config has one".to_owned(),
+                ));
+            }
+            _ => {}
+        }
         match name {
             "preset" => self.preset = Some(text(value)?.parse().map_err(Problem::Value)?),
             "backbone" => self.backbone = Some(text(value)?),
@@ -113,10 +124,6 @@ impl Config {
                     let known = KEYS.iter().map(|key| key.name).chain(OTHER_KEYS);
                     return Err(Problem::Unknown(nearest(name, known).map(str::to_owned)));
                 };
-                let list = matches!(key.get(&Settings::preset(Preset::Paper)), Value::Array(_));
-                if matches!(value, Value::Array(_)) && !list {
-                    return Err(Problem::Value("one value is expected, not a list".to_owned()));
-                }
                 let text = text(value)?;
                 key.set(&mut Settings::preset(Preset::Paper), &text).map_err(Problem::Value)?;
                 self.overrides.insert(name, text).map_err(|error| Problem::Value(error.to_string()))?;
@@ -268,7 +275,9 @@ mod tests {
             ("preset = \"mine\"", "choose one of paper, official"),
             ("[training]\nepochs = 3", "there is no setting `training`"),
             ("[epochs]\nmany = 3", "a number, a word"),
-            ("epochs = [3]", "epochs = [3]: one value is expected, not a list"),
+            ("epochs = [3]", "epochs = [3]: one value is expected"),
+            ("backbone = [\"resnet18\"]", "one value is expected"),
+            ("levels = [[2], [3]]", "a plain list"),
             ("levels = [2, 4]", "no list of backbone levels"),
             ("epochs 3", "is no TOML file"),
         ] {

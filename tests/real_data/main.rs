@@ -1,6 +1,6 @@
 //! Accuracy on real photographs with real ImageNet weights: against what an independent PyTorch implementation of
-//! the same preset reaches, and of faster arithmetic against exact `f32`. Neither images nor weights are part of the project: the tests look for them in
-//! `SIMPLENET_TEST_DATA` (default `../shared`) and say so where they are missing.
+//! the same preset reaches, and of faster arithmetic against exact `f32`. Neither images nor weights are part of the
+//! project: the tests look for them in `SIMPLENET_TEST_DATA` (default `../shared`) and say so where they are missing.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -118,9 +118,17 @@ impl<T: Scalar> CpuTensor<T> {
         &mut self.data
     }
 
-    /// What `lay_out` makes of the elements; called again only after they may have changed.
+    /// What `lay_out` makes of the elements; called again only after they may have changed, or by several threads at once, of
+    /// which one's is kept.
+    ///
+    /// Nothing is locked meanwhile: laying out is work for all threads of the pool, and one that waits for a part of it may
+    /// take up another caller's work, which needs the same weights.
     pub(super) fn laid_out(&self, lay_out: impl FnOnce() -> CpuConvolution<T>) -> &CpuConvolution<T> {
-        self.laid_out.get_or_init(lay_out)
+        if let Some(convolution) = self.laid_out.get() {
+            return convolution;
+        }
+        let convolution = lay_out();
+        self.laid_out.get_or_init(|| convolution)
     }
 
     pub(super) fn with_shape(mut self, shape: &[usize]) -> Self {

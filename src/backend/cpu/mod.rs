@@ -70,8 +70,8 @@ impl<T: Scalar> Cpu<T> {
     }
 
     /// As [`Cpu::with`], but what convolutions multiply is rounded to bfloat16, in all but those that see pixels; sums, and
-    /// whatever else the device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum every product of the
-    /// definition, whichever were asked for. `None` where it lacks the instructions (AVX512-BF16).
+    /// whatever else the device computes, stay in `T`. Where the processor has tiles (AMX) as well, convolutions sum
+    /// every product of the definition, whichever were asked for. `None` where it lacks the instructions (AVX512-BF16).
     pub fn bf16(convolutions: Convolutions) -> Option<Self> {
         let mut device = Self::with(convolutions);
         device.arithmetic.bf16 = true;
@@ -85,10 +85,9 @@ impl<T: Scalar> Cpu<T> {
         self
     }
 
-    /// What multiplies bfloat16 numbers on this machine: `AMX tiles`, which serve fast convolutions in `f32` too, or
-    /// `AVX512-BF16`; `None` where nothing does.
-    pub fn bf16_unit() -> Option<&'static str> {
-        let unit = if conv2d::tile_unit::<T>().is_some() { "AMX tiles" } else { "AVX512-BF16" };
+    /// What multiplies bfloat16 numbers on this machine; `None` where nothing does.
+    pub fn bf16_unit() -> Option<Bf16Unit> {
+        let unit = if conv2d::tile_unit::<T>().is_some() { Bf16Unit::AmxTiles } else { Bf16Unit::Avx512 };
         Instructions::have_bf16().then_some(unit)
     }
 
@@ -97,6 +96,15 @@ impl<T: Scalar> Cpu<T> {
         tensor.data_mut().copy_from_slice(data);
         tensor
     }
+}
+
+/// What multiplies bfloat16 numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bf16Unit {
+    /// AMX tiles, which serve fast convolutions in `f32` too.
+    AmxTiles,
+    /// Vectors (AVX512-BF16).
+    Avx512,
 }
 
 /// The tensors of the last run of some work.

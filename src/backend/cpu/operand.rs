@@ -85,7 +85,8 @@ impl<T> Bf16Pair<T> {
 
 impl<T: Scalar> Bf16Pair<T> {
     /// Writes numbers as sums of two bfloat16 numbers: rounds them into `high`, and what that leaves of them into `low`,
-    /// each `⌈len / 2⌉` pairs of which the last is filled up with zeros. An infinite number's low part is a NaN.
+    /// each `⌈len / 2⌉` pairs of which the last is filled up with zeros. Numbers that are infinite, or become so when they are
+    /// rounded (from 3.39e38 on), have a sum that is NaN. With AVX512-BF16 subnormal numbers and low parts become zero.
     #[inline(always)]
     pub(super) fn split(numbers: &[T], high: &mut [Self], low: &mut [Self]) {
         let pairs = numbers.len().div_ceil(2);

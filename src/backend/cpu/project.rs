@@ -69,10 +69,31 @@ mod tests {
             // By tiles: of each product terms of 2⁻¹⁶ at most are left out.
             assert!(relative_error(&run(&cpu, true), &expected) < 1e-5);
             match &bf16 {
-                // Both operands are rounded by 2⁻⁹ at most, and sums of 50 products of either sign.
+                // Both operands are rounded by 2⁻⁸ at most, and sums of 50 products of either sign.
                 Some(bf16) => assert!(relative_error(&run(bf16, true), &expected) < 8e-3),
                 None => println!("no AVX512-BF16 here"),
             }
+        }
+    }
+
+    /// Several callers on a pool's threads, before the weight is laid out: whoever waits for a part of that may take up
+    /// another's whole call.
+    #[test]
+    fn callers_share_a_weight_that_is_not_laid_out_yet() {
+        let cpu = Cpu::<f32>::with(Convolutions::Fast);
+        let input = cpu.upload(&numbers([40, 256], 7)).unwrap();
+        let expected = cpu.project(&input, &cpu.upload(&numbers([512, 256], 5)).unwrap(), None).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        for _ in 0..50 {
+            let weight = cpu.upload(&numbers([512, 256], 5)).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let out = pool.install(|| cpu.project(&input, &weight, None)).unwrap();
+                        assert_eq!(out.data(), expected.data());
+                    });
+                }
+            });
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
 //! convolutions of stride 1 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
 //! ([`direct`]). A processor with tiles multiplies bfloat16 so much faster that every product of the definition costs less
-//! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two.
+//! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two. Those
+//! that see pixels are computed one step finer ([`Arithmetic::tiled`]).
 
 mod direct;
 mod disjoint;
@@ -39,7 +40,7 @@ pub enum Convolutions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arithmetic {
     pub(super) convolutions: Convolutions,
-    /// What is multiplied is rounded to bfloat16.
+    /// What is multiplied is rounded to bfloat16, but where pixels are.
     pub(super) bf16: bool,
     /// The machine's tile unit, if it is to be used.
     pub(super) tiles: Option<amx::Unit>,
@@ -121,12 +122,12 @@ impl<T: Scalar> CpuConvolution<T> {
         }
     }
 
-    /// A linear map `[O, I]` as a 1×1 convolution without a bias of its own.
+    /// A linear map `[O, I]` as a 1×1 convolution without a bias of its own. Its inputs are features, however few.
     pub(super) fn pointwise(weight: &[T], outputs: usize, arithmetic: Arithmetic) -> Self {
         let inputs = weight.len() / outputs;
         let element = |k: usize, output: usize| weight[output * inputs + k];
         let geometry = ConvolutionGeometry { outputs, kernel: (1, 1), inputs, stride: 1, padding: 0 };
-        let weights = match (arithmetic.tiled(inputs), arithmetic.bf16) {
+        let weights = match (arithmetic.tiled(usize::MAX), arithmetic.bf16) {
             (Some(tiles), _) => Weights::Tiled(tiled::TiledWeights::new(&geometry, tiles, element)),
             (None, true) => Weights::Bf16Direct(Panels::new(inputs, outputs, element)),
             (None, false) => Weights::Direct(Panels::new(inputs, outputs, element)),

@@ -36,6 +36,9 @@ pub(super) use weights::TiledWeights;
 
 /// `weights` holds the weights `[kh·kw·I, O]`.
 pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, weights: &TiledWeights<T>, out: &mut [T]) {
+    if out.is_empty() {
+        return;
+    }
     let layout = Layout::new(&call.geometry, out.len() / call.bias.len(), weights);
     let blocks = layout.lines.div_ceil(layout.task_lines);
     let (rows, groups) = (layout.images * blocks, weights.panels().div_ceil(layout.panels));

@@ -1,11 +1,13 @@
 use super::super::{CpuConvolution, Weights, patch, run};
 use super::TiledWeights;
 use super::cut::{Cut, RESIDENT_BYTES};
+use super::layout::Layout;
 use crate::backend::cpu::amx::{self, ROWS, Unit, Written};
+use crate::backend::cpu::conv2d::im2col::Geometry;
 use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::{Convolutions, Cpu};
-use crate::backend::{Backend, ConvolutionWeights};
+use crate::backend::{Backend, ConvolutionGeometry, ConvolutionWeights};
 use crate::random::philox::{Philox, Stream};
 use crate::tensor::{Scalar, Tensor, relative_error};
 
@@ -70,6 +72,7 @@ fn convolutions_equal_the_exact_ones() {
         (5, 1, 2, 32, 31, 6, 5),
         (3, 3, 0, 32, 8, 11, 9),
         (7, 2, 3, 3, 64, 31, 38),
+        (3, 2, 1, 128, 256, 14, 13),
     ];
     let operands =
         [(Written::Rounded, [true, true]), (Written::Split, [true, false]), (Written::Split, [false, true])];
@@ -118,6 +121,29 @@ fn convolutions_equal_the_exact_ones() {
             }
         }
     }
+}
+
+/// The last case above writes rows of all tasks at once, in planes.
+#[test]
+fn few_lines_and_many_panels_share_their_rows() {
+    let geometry = ConvolutionGeometry { outputs: 256, kernel: (3, 3), inputs: 128, stride: 2, padding: 1 };
+    let weights = TiledWeights::<f32>::new(&geometry, (Unit::Portable, Written::Split), |_, _| 1.0);
+    let g = Geometry {
+        h: 14,
+        w: 13,
+        inputs: 128,
+        kernel_h: 3,
+        kernel_w: 3,
+        out_h: 7,
+        out_w: 7,
+        stride: 2,
+        padding: 1,
+    };
+    let layout = |images: usize| Layout::new(&g, images * 49, &weights);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let [one, five] = pool.install(|| [1, 5].map(layout));
+    assert!(one.shared && five.shared, "{one:?}, {five:?}");
+    assert_eq!((one.planes.len(), five.images), (4, 5));
 }
 
 /// The number of threads decides which rows are multiplied together, and who writes them; a sum's order it does not.
