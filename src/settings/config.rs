@@ -104,9 +104,8 @@ impl Config {
     }
 
     fn take(&mut self, name: &str, value: &Value) -> Result<(), Problem> {
-        let list =
-            KEYS.iter().find(|key| key.name == name).map(|key| key.get(&Settings::preset(Preset::Paper)));
-        match (value, list) {
+        let key = KEYS.iter().find(|key| key.name == name);
+        match (value, key.map(|key| key.get(&Settings::preset(Preset::Paper)))) {
             (Value::Array(values), Some(Value::Array(_))) if !values.iter().any(Value::is_array) => {}
             (Value::Array(_), _) => {
                 return Err(Problem::Value(
@@ -120,7 +119,7 @@ impl Config {
             "backbone" => self.backbone = Some(text(value)?),
             "weights" => self.weights = Some(text(value)?),
             _ => {
-                let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+                let Some(key) = key else {
                     let known = KEYS.iter().map(|key| key.name).chain(OTHER_KEYS);
                     return Err(Problem::Unknown(nearest(name, known).map(str::to_owned)));
                 };
