@@ -71,10 +71,18 @@ impl<O: Operand> Panels<O> {
     }
 }
 
-/// Part `index` of `parts` of what is to be fetched while as many products run.
+/// Part `index` of `parts` of what is to be fetched while as many products run, in halves: a panel is as many lines as two
+/// halves can bring.
 #[inline(always)]
-pub(super) fn share<O>(ahead: &[O], index: usize, parts: usize) -> &[O] {
-    &ahead[ahead.len() * index / parts..ahead.len() * (index + 1) / parts]
+pub(super) fn share<O>(ahead: &[O], index: usize, parts: usize) -> [&[O]; 2] {
+    let (first, second) = part(ahead, index, parts).split_at(ahead.len() / parts / 2);
+    [first, second]
+}
+
+/// Part `index` of `parts`.
+#[inline(always)]
+pub(super) fn part<O>(whole: &[O], index: usize, parts: usize) -> &[O] {
+    &whole[whole.len() * index / parts..whole.len() * (index + 1) / parts]
 }
 
 /// Rows of a left matrix inside a slice.
@@ -111,8 +119,8 @@ pub(super) struct Finish<'a, T> {
     pub(super) floor: T,
 }
 
-/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile `ahead`, which may
-/// be empty, is brought into the second-level cache, but no more of it than a panel's length.
+/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile what lies `ahead` is
+/// brought into the second-level cache, K cache lines from where each of the two begins. Either may be empty.
 ///
 /// # Safety
 /// `store.out` is valid for writing `width` elements of each of `count` rows, and nothing else has access to them.
@@ -120,7 +128,7 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
     instructions: Instructions,
     rows: Rows<'_, O>,
     panel: &[O],
-    ahead: &[O],
+    ahead: [&[O]; 2],
     store: Store<'_, O::Sum>,
 ) {
     let depth = panel.len() / PANEL;
@@ -156,7 +164,7 @@ fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[
     {
         let store = Store { out: sums.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
         // SAFETY: the caller checked the extents; `sums` is borrowed mutably and holds `count` rows.
-        if unsafe { x86::multiply(instructions, rows, panel, &[], &store) } {
+        if unsafe { x86::multiply(instructions, rows, panel, [&[]; 2], &store) } {
             return;
         }
     }
@@ -269,7 +277,13 @@ mod tests {
                 let store = Store { out: out.as_mut_ptr(), stride: OUT, width, finish };
                 // SAFETY: `out` holds the rows and is not used meanwhile.
                 unsafe {
-                    multiply_panel(instructions, Rows { data, stride: STRIDE, count }, panel, &[], store);
+                    multiply_panel(
+                        instructions,
+                        Rows { data, stride: STRIDE, count },
+                        panel,
+                        [&[]; 2],
+                        store,
+                    );
                 };
                 let error = relative_error(&out, &expected);
                 assert!(error < 1e-6, "{count}×{width} case {case}, {instructions:?}: {error:.1e}");
@@ -299,7 +313,7 @@ mod tests {
             let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
             let rows = Rows { data: &data, stride: STRIDE, count: 2 };
             // SAFETY: `out` holds the rows and is not used meanwhile.
-            unsafe { multiply_panel(instructions, rows, panel, &[], store) };
+            unsafe { multiply_panel(instructions, rows, panel, [&[]; 2], store) };
             assert!(out[..PANEL].iter().all(|value| value.is_nan()), "{instructions:?}");
             assert!(out[PANEL..].iter().all(|value| !value.is_nan()), "{instructions:?}");
         }

@@ -21,14 +21,15 @@ use std::ops::Range;
 /// Bytes of panels, or of a strip, that stay in half of a core's second-level cache.
 const RESIDENT_BYTES: usize = 512 << 10;
 /// Panels a task takes at least, if there are as many: each time, its rows are gathered again.
-const FEWEST_PANELS: usize = 4;
+const FEWEST_PANELS: usize = 8;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
 const TASK_PRODUCTS: usize = 3 << 20;
 /// Gathered rows are held this many elements farther apart than they are long, so that rows of a power of two of bytes
 /// do not all want the same place in a cache.
 pub(super) const GAP: usize = 16;
-/// Rows that lie a multiple of this many bytes apart do: they are copied.
-const ALIASING_BYTES: usize = 2048;
+/// Rows that lie a multiple of this many bytes apart do: they are copied. At half of it two places share them, which have ways
+/// enough.
+const ALIASING_BYTES: usize = 4096;
 
 /// `panels` holds the weights `[kh·kw·I, O]`.
 pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, out: &mut [O::Sum]) {
@@ -53,6 +54,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
             in_place,
             scratch: scratch.data_mut(),
             out: &out,
+            resident: cut.resident,
             strip: cut.strip,
             rows: first..(first + cut.rows).min(rows),
             chosen: panel..(panel + cut.panels).min(panels.count()),
@@ -62,6 +64,8 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
 
 /// How a product is cut into tasks: by its shape alone.
 struct Cut {
+    /// Whether all panels stay in the second-level cache.
+    resident: bool,
     /// Rows of a strip.
     strip: usize,
     /// Rows of a task.
@@ -77,14 +81,14 @@ impl Cut {
         if panels.bytes() <= RESIDENT_BYTES {
             let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
             let rows = TASK_PRODUCTS.div_ceil(products).next_multiple_of(MOST_ROWS);
-            return Self { strip: MOST_ROWS, rows, panels: panels.count() };
+            return Self { resident: true, strip: MOST_ROWS, rows, panels: panels.count() };
         }
         let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
         let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
         let fewest = if in_place { 1 } else { FEWEST_PANELS };
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
         let panels = TASK_PRODUCTS.div_ceil(products).max(fewest).min(panels.count());
-        Self { strip, rows: strip, panels }
+        Self { resident: false, strip, rows: strip, panels }
     }
 }
 
@@ -99,6 +103,7 @@ struct Task<'a, O: Operand> {
     scratch: &'a mut [O::Sum],
     /// All of the output.
     out: &'a Disjoint<'a, O::Sum>,
+    resident: bool,
     strip: usize,
     rows: Range<usize>,
     chosen: Range<usize>,
@@ -144,7 +149,14 @@ impl<O: Operand> Vectorized for Task<'_, O> {
                         finish: Some(epilogue.at(row, channel)),
                     };
                     let rows = Rows { data: &left[offset * stride..], stride, count };
-                    let ahead = share(panels.panel(next), offset / MOST_ROWS, products);
+                    let ahead = match in_place {
+                        // The panels are there already: what comes from afar are the next strip's rows.
+                        Some(input) if self.resident => {
+                            let next_strip = input.get((first + self.strip) * depth..).unwrap_or_default();
+                            if panel == self.chosen.start { [next_strip, &[]] } else { [&[][..]; 2] }
+                        }
+                        _ => share(panels.panel(next), offset / MOST_ROWS, products),
+                    };
                     // SAFETY: no other task has these rows and this panel.
                     unsafe { multiply_panel(call.instructions, rows, panels.panel(panel), ahead, store) };
                 }

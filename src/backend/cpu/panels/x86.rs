@@ -11,8 +11,11 @@ use std::arch::x86_64::*;
 const NEAR: usize = 8 * PANEL;
 /// Elements of a cache line.
 const LINE: usize = 16;
+/// The same in bytes.
+const LINE_BYTES: usize = 64;
 
-/// `store = rows·panel`; `false` if there is no loop for such operands. All columns exist. Meanwhile `ahead` is fetched.
+/// `store = rows·panel`; `false` if there is no loop for such operands. All columns exist. Meanwhile what lies
+/// `ahead` is fetched.
 ///
 /// # Safety
 /// The machine has `instructions`, and AVX512-BF16 if the operands are pairs; every row holds as many elements as the
@@ -21,7 +24,7 @@ pub(super) unsafe fn multiply<O: Operand>(
     instructions: Instructions,
     rows: Rows<'_, O>,
     panel: &[O],
-    ahead: &[O],
+    ahead: [&[O]; 2],
     store: &Store<'_, O::Sum>,
 ) -> bool {
     let depth = panel.len() / PANEL;
@@ -39,13 +42,14 @@ pub(super) unsafe fn multiply<O: Operand>(
             floor: floor.to_f32(),
         }),
     };
-    let ahead = if ahead.is_empty() { panel } else { ahead };
-    let (data, panel, ahead) = (rows.data.as_ptr(), panel.as_ptr(), ahead.as_ptr());
+    let ahead =
+        ahead.map(|ahead| if ahead.is_empty() { panel.as_ptr().cast() } else { ahead.as_ptr().cast::<i8>() });
+    let (data, panel) = (rows.data.as_ptr(), panel.as_ptr());
     /// Calls a loop that is compiled for the number of rows.
     macro_rules! by_rows {
         ($kernel:ident, $count:expr, $rows:expr, $to:expr, [$($n:literal)+]) => {
             match $count {
-                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), ahead.cast(), $to),)+
+                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), ahead, $to),)+
                 count => unreachable!("no loop takes {count} rows"),
             }
         };
@@ -189,20 +193,27 @@ macro_rules! kernel {
             stride: usize,
             depth: usize,
             panel: *const $operand,
-            ahead: *const $operand,
+            ahead: [*const i8; 2],
             to: Target,
         ) {
             // SAFETY: the caller's promise bounds every access; what is fetched ahead need not be there.
             unsafe {
                 for column in (0..PANEL).step_by(2 * $lanes) {
+                    // It comes from afar, and only behind the loop.
+                    if let Some(TargetFinish { residual: Some(residual), .. }) = to.finish {
+                        for row in 0..R {
+                            let residual = residual.wrapping_add(row * to.stride + column);
+                            _mm_prefetch::<_MM_HINT_T0>(residual.cast());
+                            _mm_prefetch::<_MM_HINT_T0>(residual.wrapping_add(LINE).cast());
+                        }
+                    }
                     let mut sums = [[$sums!(zero); 2]; R];
                     for k in 0..depth {
                         let weights = panel.add(k * PANEL + column);
-                        let ahead = ahead.wrapping_add(k * LINE);
                         _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
                         _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(depth * LINE).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead[0].wrapping_add(k * LINE_BYTES));
+                        _mm_prefetch::<_MM_HINT_T1>(ahead[1].wrapping_add(k * LINE_BYTES));
                         let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
                         for row in 0..R {
                             let value = $operands!(splat *rows.add(row * stride + k));

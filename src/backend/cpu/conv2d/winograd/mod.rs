@@ -22,7 +22,9 @@ use super::epilogue::Epilogue;
 use crate::backend::ConvolutionGeometry;
 use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{Finish, MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
+use crate::backend::cpu::panels::{
+    Finish, MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, part, share,
+};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -39,6 +41,9 @@ const BLOCK_TILES: usize = 2 * MOST_ROWS;
 const RESIDENT_BYTES: usize = 640 << 10;
 /// Blocks that a core takes through both steps come in multiples of this, so that few cores finish together.
 const BLOCKS_MULTIPLE: usize = 4;
+/// Rows of a product from which on those of the next matrix are fetched ahead, beside its weights. With fewer, weights come
+/// from memory and are all that counts.
+const ROWS_WORTH_FETCHING: usize = 12;
 /// Fewer input channels leave too little to multiply beside the transforms.
 const FEWEST_INPUTS: usize = 16;
 
@@ -187,6 +192,8 @@ fn multiply<O: Operand>(
     for (i, products) in products.chunks_exact_mut(tiles * PANEL).enumerate() {
         let (weights, next) = weights[i * depth..].split_at(depth);
         let next = &next[..depth.min(next.len())];
+        let next_rows = transformed.get((i + 1) * layout.plane..).unwrap_or_default();
+        let next_rows = &next_rows[..(tiles * layout.stride).min(next_rows.len())];
         for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
             let rows = Rows {
                 data: &transformed[i * layout.plane + index * group * layout.stride..],
@@ -194,8 +201,13 @@ fn multiply<O: Operand>(
                 count: products.len() / PANEL,
             };
             let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+            let ahead = if groups > 1 && group >= ROWS_WORTH_FETCHING {
+                [part(next, index, groups), part(next_rows, index, groups)]
+            } else {
+                share(next, index, groups)
+            };
             // SAFETY: `products` is borrowed mutably and holds the rows.
-            unsafe { multiply_panel(instructions, rows, weights, share(next, index, groups), store) };
+            unsafe { multiply_panel(instructions, rows, weights, ahead, store) };
         }
     }
 }
