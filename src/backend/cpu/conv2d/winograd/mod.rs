@@ -9,7 +9,9 @@
 //! core's second-level cache. With few input channels one core does both for a block; with many, all cores do the
 //! first step for a bounded number of blocks, and then the second.
 
-mod transform;
+mod scheme;
+mod stride1;
+mod stride2;
 mod vector;
 mod weights;
 
@@ -27,8 +29,11 @@ use crate::backend::cpu::panels::{
 };
 use crate::tensor::Scalar;
 use rayon::prelude::*;
+use scheme::{MATRICES, MOST_PRODUCTS, OUTPUTS, Scheme, transform_input, transform_output};
+use std::marker::PhantomData;
 use std::ops::Range;
-use transform::{OUTPUTS, POINTS, PRODUCTS, transform_input, transform_output};
+use stride1::Stride1;
+use stride2::Stride2;
 use vector::{MOST_LANES, Transform, Vector};
 
 /// Bytes of transformed inputs held at a time: as many as there are of weights, within these bounds. Both stay within
@@ -49,7 +54,7 @@ const FEWEST_INPUTS: usize = 16;
 
 /// Whether the algorithm computes such a convolution.
 pub(super) fn serves(geometry: &ConvolutionGeometry) -> bool {
-    geometry.kernel == (3, 3) && geometry.stride == 1 && geometry.inputs >= FEWEST_INPUTS
+    geometry.kernel == (3, 3) && matches!(geometry.stride, 1 | 2) && geometry.inputs >= FEWEST_INPUTS
 }
 
 /// Where the tiles of a batch lie.
@@ -72,14 +77,25 @@ pub(super) fn conv2d<O: Operand>(
     weights: &TransformedWeights<O>,
     out: &mut [O::Sum],
 ) {
+    match call.geometry.stride {
+        Stride1::STRIDE => by_scheme::<O, Stride1, _>(call, weights.panels(), out),
+        Stride2::STRIDE => by_scheme::<O, Stride2, _>(call, weights.panels(), out),
+        stride => unreachable!("no scheme serves a stride of {stride}"),
+    }
+}
+
+fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
+    call: &Call<'_, O::Sum>,
+    panels: &Panels<O>,
+    out: &mut [O::Sum],
+) {
     let g = &call.geometry;
     let grid = Grid { tiles: (g.out_h.div_ceil(OUTPUTS), g.out_w.div_ceil(OUTPUTS)) };
     let images = out.len() / (g.out_h * g.out_w * call.bias.len());
     let tiles = images * grid.tiles.0 * grid.tiles.1;
-    let tile_bytes = PRODUCTS * g.inputs.next_multiple_of(MOST_LANES) / O::NUMBERS * size_of::<O>();
+    let tile_bytes = S::PRODUCTS * g.inputs.next_multiple_of(MOST_LANES) / O::NUMBERS * size_of::<O>();
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
-    let panels = weights.panels();
 
     // A core does both steps for a block whose inputs stay in its second-level cache beside a panel's products, if
     // there are tiles enough to fill blocks.
@@ -89,9 +105,9 @@ pub(super) fn conv2d<O: Operand>(
         (0..tiles.div_ceil(block_tiles)).into_par_iter().with_max_len(1).for_each(|block| {
             let first = block * block_tiles;
             let tiles = first..(first + block_tiles).min(tiles);
-            let layout = Layout::new::<O>(g.inputs, block_tiles);
-            let mut transformed = call.pool.tensor(&[layout.block() * O::NUMBERS]);
-            let step = Step { call, grid, tiles, layout };
+            let layout = Layout::new::<O>(S::PRODUCTS, g.inputs, block_tiles);
+            let mut transformed = call.pool.tensor(&[layout.block * O::NUMBERS]);
+            let step = Step { call, grid, tiles, layout, scheme: PhantomData::<S> };
             let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
             let shared = Disjoint::new(transformed);
             (0..step.tiles.len()).for_each(|tile| step.transform_input(tile, &shared));
@@ -104,9 +120,9 @@ pub(super) fn conv2d<O: Operand>(
     for first in (0..tiles).step_by(pass_tiles) {
         let tiles = first..(first + pass_tiles).min(tiles);
         let blocks = tiles.len().div_ceil(BLOCK_TILES);
-        let layout = Layout::new::<O>(g.inputs, tiles.len().div_ceil(blocks));
-        let mut transformed = call.pool.tensor(&[blocks, layout.block() * O::NUMBERS]);
-        let step = Step { call, grid, tiles, layout };
+        let layout = Layout::new::<O>(S::PRODUCTS, g.inputs, tiles.len().div_ceil(blocks));
+        let mut transformed = call.pool.tensor(&[blocks, layout.block * O::NUMBERS]);
+        let step = Step { call, grid, tiles, layout, scheme: PhantomData::<S> };
         let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
         let shared = Disjoint::new(transformed);
         (0..step.tiles.len()).into_par_iter().for_each(|tile| step.transform_input(tile, &shared));
@@ -125,30 +141,29 @@ struct Layout {
     stride: usize,
     /// From one product to the next.
     plane: usize,
+    /// From one block to the next.
+    block: usize,
 }
 
 impl Layout {
-    fn new<O: Operand>(inputs: usize, tiles: usize) -> Self {
+    fn new<O: Operand>(products: usize, inputs: usize, tiles: usize) -> Self {
         let stride = inputs.next_multiple_of(MOST_LANES) / O::NUMBERS + GAP;
         // Planes of a power of two of bytes would all want the same place in a cache.
-        Self { tiles, stride, plane: tiles * stride + GAP }
-    }
-
-    /// Operands of a block.
-    fn block(self) -> usize {
-        PRODUCTS * self.plane
+        let plane = tiles * stride + GAP;
+        Self { tiles, stride, plane, block: products * plane }
     }
 }
 
 /// Some of the tiles on their way through both steps.
-struct Step<'a, T: Scalar> {
+struct Step<'a, T: Scalar, S, const LINE: usize> {
     call: &'a Call<'a, T>,
     grid: Grid,
     tiles: Range<usize>,
     layout: Layout,
+    scheme: PhantomData<S>,
 }
 
-impl<T: Scalar> Step<'_, T> {
+impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
     /// `[N, H, W, I] → [block, 36, tile, I]`, for one of the tiles.
     fn transform_input<O: Operand<Sum = T>>(&self, tile: usize, transformed: &Disjoint<'_, O>) {
         vector::run(self.call.instructions, InputTask { step: self, tile, transformed });
@@ -167,10 +182,16 @@ impl<T: Scalar> Step<'_, T> {
         let (block, panel) = (task % blocks, task / blocks);
         let first = block * self.layout.tiles;
         let count = self.layout.tiles.min(self.tiles.len() - first);
-        let mut products = self.call.pool.tensor(&[PRODUCTS, count, PANEL]);
-        let transformed = &transformed[block * self.layout.block()..][..self.layout.block()];
+        let mut products = self.call.pool.tensor(&[S::PRODUCTS, count, PANEL]);
+        let transformed = &transformed[block * self.layout.block..][..self.layout.block];
         let weights = panels.panel(panel);
-        multiply(self.call.instructions, self.layout, (transformed, count), weights, products.data_mut());
+        multiply::<O, S, LINE>(
+            self.call.instructions,
+            self.layout,
+            (transformed, count),
+            weights,
+            products.data_mut(),
+        );
         let tiles = self.tiles.start + first..self.tiles.start + first + count;
         let products = products.data();
         let task = OutputTask { step: self, products, tiles, channel: panel * PANEL, epilogue, out };
@@ -178,8 +199,8 @@ impl<T: Scalar> Step<'_, T> {
     }
 }
 
-/// The products of a block with a panel, `[36, tile, PANEL]`. The weights are `[36, I, PANEL]`.
-fn multiply<O: Operand>(
+/// The products of a block with a panel, `[product, tile, PANEL]`. The weights are `[36, I, PANEL]`.
+fn multiply<O: Operand, S: Scheme<LINE>, const LINE: usize>(
     instructions: Instructions,
     layout: Layout,
     (transformed, tiles): (&[O], usize),
@@ -188,9 +209,9 @@ fn multiply<O: Operand>(
 ) {
     let groups = tiles.div_ceil(MOST_ROWS);
     let group = tiles.div_ceil(groups);
-    let depth = weights.len() / PRODUCTS;
+    let depth = weights.len() / MATRICES;
     for (i, products) in products.chunks_exact_mut(tiles * PANEL).enumerate() {
-        let (weights, next) = weights[i * depth..].split_at(depth);
+        let (weights, next) = weights[S::matrix(i) * depth..].split_at(depth);
         let next = &next[..depth.min(next.len())];
         let next_rows = transformed.get((i + 1) * layout.plane..).unwrap_or_default();
         let next_rows = &next_rows[..(tiles * layout.stride).min(next_rows.len())];
@@ -213,26 +234,26 @@ fn multiply<O: Operand>(
 }
 
 /// One tile of the input, all channels.
-struct InputTask<'a, O: Operand> {
-    step: &'a Step<'a, O::Sum>,
+struct InputTask<'a, O: Operand, S, const LINE: usize> {
+    step: &'a Step<'a, O::Sum, S, LINE>,
     tile: usize,
     transformed: &'a Disjoint<'a, O>,
 }
 
-impl<O: Operand> Transform<O::Sum> for InputTask<'_, O> {
+impl<O: Operand, S: Scheme<LINE>, const LINE: usize> Transform<O::Sum> for InputTask<'_, O, S, LINE> {
     #[inline(always)]
     unsafe fn run<V: Vector<O::Sum>>(self) {
-        let Step { call, grid, tiles, layout } = self.step;
+        let Step { call, grid, tiles, layout, .. } = self.step;
         let g = &call.geometry;
         let (image, tile_y, tile_x) = grid.place(tiles.start + self.tile);
         let (block, place) = (self.tile / layout.tiles, self.tile % layout.tiles);
         // In coordinates shifted by the padding, so that they are never negative.
-        let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
+        let (top, left) = (tile_y * OUTPUTS * S::STRIDE, tile_x * OUTPUTS * S::STRIDE);
         let inside = |position: usize, size: usize| (g.padding..g.padding + size).contains(&position);
         // Where the tile's pixels begin, as far as they are inside the image.
-        let mut pixels = [None; PRODUCTS];
-        for (i, pixel) in pixels.iter_mut().enumerate() {
-            let (y, x) = (top + i / POINTS, left + i % POINTS);
+        let mut pixels = [None; MOST_PRODUCTS];
+        for (i, pixel) in pixels[..S::PRODUCTS].iter_mut().enumerate() {
+            let (y, x) = (top + i / LINE, left + i % LINE);
             if inside(y, g.h) && inside(x, g.w) {
                 *pixel = Some(((image * g.h + y - g.padding) * g.w + x - g.padding) * g.inputs);
             }
@@ -241,8 +262,8 @@ impl<O: Operand> Transform<O::Sum> for InputTask<'_, O> {
         assert!(last.is_none_or(|last| last + g.inputs <= call.input.len()), "pixels are inside the input");
         for channel in (0..g.inputs).step_by(V::LANES) {
             let count = V::LANES.min(g.inputs - channel);
-            let load = |i: usize| {
-                let Some(pixel) = pixels[i] else {
+            let load = |row: usize, column: usize| {
+                let Some(pixel) = pixels[row * LINE + column] else {
                     // SAFETY: the caller has the instructions.
                     return unsafe { V::splat(O::Sum::ZERO) };
                 };
@@ -255,14 +276,14 @@ impl<O: Operand> Transform<O::Sum> for InputTask<'_, O> {
                 // SAFETY: as above; no vector has more lanes.
                 unsafe { V::load(lanes.as_ptr()) }
             };
-            let first = block * layout.block() + place * layout.stride + channel / O::NUMBERS;
-            let to = self.transformed.rows(first, PRODUCTS, layout.plane, V::LANES / O::NUMBERS);
+            let first = block * layout.block + place * layout.stride + channel / O::NUMBERS;
+            let to = self.transformed.rows(first, S::PRODUCTS, layout.plane, V::LANES / O::NUMBERS);
             let store = |i: usize, value: V| {
                 // SAFETY: no other task has this tile; `rows` checked the extents.
                 unsafe { store_operands::<O, V>(value, to.add(i * layout.plane)) };
             };
             // SAFETY: the caller has the instructions.
-            unsafe { transform_input(load, store) };
+            unsafe { transform_input::<_, _, S, LINE>(load, store) };
         }
     }
 }
@@ -287,9 +308,9 @@ unsafe fn store_operands<O: Operand, V: Vector<O::Sum>>(value: V, to: *mut O) {
 }
 
 /// A block of tiles by a panel of output channels.
-struct OutputTask<'a, T: Scalar> {
-    step: &'a Step<'a, T>,
-    /// `[36, tile, PANEL]`.
+struct OutputTask<'a, T: Scalar, S, const LINE: usize> {
+    step: &'a Step<'a, T, S, LINE>,
+    /// `[product, tile, PANEL]`.
     products: &'a [T],
     tiles: Range<usize>,
     /// The panel's first.
@@ -298,12 +319,12 @@ struct OutputTask<'a, T: Scalar> {
     out: &'a Disjoint<'a, T>,
 }
 
-impl<T: Scalar> Transform<T> for OutputTask<'_, T> {
+impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Transform<T> for OutputTask<'_, T, S, LINE> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let g = &self.step.call.geometry;
         let (count, outputs) = (self.tiles.len(), self.epilogue.channels());
-        assert!(self.products.len() >= PRODUCTS * count * PANEL, "every tile has its products");
+        assert!(self.products.len() >= S::PRODUCTS * count * PANEL, "every tile has its products");
         for (place, tile) in self.tiles.clone().enumerate() {
             let (image, tile_y, tile_x) = self.step.grid.place(tile);
             let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
@@ -329,7 +350,7 @@ impl<T: Scalar> Transform<T> for OutputTask<'_, T> {
                     }
                 };
                 // SAFETY: the caller has the instructions.
-                unsafe { transform_output(load, store) };
+                unsafe { transform_output::<_, _, S, LINE>(load, store) };
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The weights of Winograd's algorithm.
 
-use super::transform::{PRODUCTS, TAPS, transform_kernel};
+use super::scheme::{MATRICES, Scheme, TAPS, transform_kernel};
+use super::stride1::Stride1;
+use super::stride2::Stride2;
 use super::vector::{Portable, Vector};
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::Panels;
@@ -22,24 +24,26 @@ pub(in super::super) struct TransformedWeights<O> {
 impl<O: Operand> TransformedWeights<O> {
     /// Transforms the weights in `f64` and rounds them once.
     pub(in super::super) fn new(weights: &ConvolutionWeights) -> Self {
-        let ConvolutionGeometry { outputs, inputs, .. } = weights.geometry();
+        let ConvolutionGeometry { outputs, inputs, stride, .. } = weights.geometry();
+        let transform =
+            if stride == Stride2::STRIDE { matrices_of::<Stride2, _> } else { matrices_of::<Stride1, _> };
         let values = weights.weight.data();
-        let transformed: Vec<[f64; PRODUCTS]> = (0..outputs * inputs)
+        let transformed: Vec<[f64; MATRICES]> = (0..outputs * inputs)
             .into_par_iter()
             .map(|pair| {
                 let (output, input) = (pair / inputs, pair % inputs);
-                kernel_at_points(std::array::from_fn(|tap| {
+                transform(std::array::from_fn(|tap| {
                     f64::from(values[(output * KERNEL + tap) * inputs + input])
                 }))
             })
             .collect();
         let padded = inputs.next_multiple_of(O::NUMBERS);
-        let panels = Panels::new(PRODUCTS * padded, outputs, |k, output| {
-            let (product, input) = (k / padded, k % padded);
+        let panels = Panels::new(MATRICES * padded, outputs, |k, output| {
+            let (matrix, input) = (k / padded, k % padded);
             if input == inputs {
                 return O::Sum::ZERO;
             }
-            O::Sum::from_f64(transformed[output * inputs + input][product])
+            O::Sum::from_f64(transformed[output * inputs + input][matrix])
         });
         Self { panels }
     }
@@ -51,13 +55,13 @@ impl<O: Operand> TransformedWeights<O> {
 }
 
 /// One kernel, transformed.
-fn kernel_at_points(taps: [f64; KERNEL]) -> [f64; PRODUCTS] {
-    let mut values = [0.0; PRODUCTS];
+fn matrices_of<S: Scheme<LINE>, const LINE: usize>(taps: [f64; KERNEL]) -> [f64; MATRICES] {
+    let mut values = [0.0; MATRICES];
     // SAFETY: these vectors need no instructions of their own.
     unsafe {
-        transform_kernel::<f64, Portable<f64>>(
-            |tap| Portable::splat(taps[tap]),
-            |product, value| values[product] = value.first(),
+        transform_kernel::<f64, Portable<f64>, S, LINE>(
+            |row, column| Portable::splat(taps[row * TAPS + column]),
+            |matrix, value| values[matrix] = value.first(),
         );
     }
     values

@@ -1,0 +1,246 @@
+//! How a 3×3 convolution becomes products of matrices: what its stride decides.
+
+use super::vector::Vector;
+use crate::tensor::Scalar;
+
+/// Outputs of a tile along one axis.
+pub(super) const OUTPUTS: usize = 4;
+/// Taps of the kernel along one axis.
+pub(super) const TAPS: usize = 3;
+/// What they are transformed into along one axis.
+pub(super) const WEIGHTS: usize = 6;
+/// Matrices `[I, O]` that a kernel is transformed into.
+pub(super) const MATRICES: usize = WEIGHTS * WEIGHTS;
+/// Products of a tile, of any scheme.
+pub(super) const MOST_PRODUCTS: usize = 81;
+
+/// The transforms of one stride along one axis, for four outputs of LINE inputs by as many products:
+/// `output(kernel(g) ⊙ input(d))`. Tiles of 4×4 outputs go through them along both axes.
+///
+/// Every one is compiled into its callers, on whose vectors it works: the machine must have their instructions.
+pub(super) trait Scheme<const LINE: usize>: Sync {
+    /// Pixels from one output to the next.
+    const STRIDE: usize;
+    /// Products of a tile.
+    const PRODUCTS: usize = LINE * LINE;
+
+    /// Which of a tile's products belongs to a product along each axis.
+    fn product(row: usize, column: usize) -> usize;
+
+    /// Which of the kernel's [`MATRICES`] a tile's product takes. It never falls from one product to the next.
+    fn matrix(product: usize) -> usize;
+
+    /// # Safety
+    /// The machine has the vectors' instructions.
+    unsafe fn kernel_line<T: Scalar, V: Vector<T>>(taps: [V; TAPS]) -> [V; WEIGHTS];
+
+    /// # Safety
+    /// The machine has the vectors' instructions.
+    unsafe fn input_line<T: Scalar, V: Vector<T>>(inputs: [V; LINE]) -> [V; LINE];
+
+    /// # Safety
+    /// The machine has the vectors' instructions.
+    unsafe fn output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; OUTPUTS];
+}
+
+// Each transform walks the columns first, as the values are read, and then the rows, as they are written: that keeps the
+// fewest of them alive. Loops, not iterators or closures over arrays: only what is inlined to the end is compiled with the
+// caller's instructions.
+
+/// The taps of a kernel, by row and column, to its matrices.
+///
+/// # Safety
+/// The machine has the vectors' instructions.
+#[inline(always)]
+pub(super) unsafe fn transform_kernel<T: Scalar, V: Vector<T>, S: Scheme<LINE>, const LINE: usize>(
+    load: impl Fn(usize, usize) -> V,
+    mut store: impl FnMut(usize, V),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let zero = V::splat(T::ZERO);
+        let mut columns = [[zero; WEIGHTS]; TAPS];
+        for column in 0..TAPS {
+            columns[column] = S::kernel_line([load(0, column), load(1, column), load(2, column)]);
+        }
+        for row in 0..WEIGHTS {
+            let line = S::kernel_line([columns[0][row], columns[1][row], columns[2][row]]);
+            for column in 0..WEIGHTS {
+                store(row * WEIGHTS + column, line[column]);
+            }
+        }
+    }
+}
+
+/// The inputs of a tile, by row and column, to what its products multiply.
+///
+/// # Safety
+/// The machine has the vectors' instructions.
+#[inline(always)]
+pub(super) unsafe fn transform_input<T: Scalar, V: Vector<T>, S: Scheme<LINE>, const LINE: usize>(
+    load: impl Fn(usize, usize) -> V,
+    mut store: impl FnMut(usize, V),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let zero = V::splat(T::ZERO);
+        let mut columns = [[zero; LINE]; LINE];
+        for column in 0..LINE {
+            let mut values = [zero; LINE];
+            for row in 0..LINE {
+                values[row] = load(row, column);
+            }
+            columns[column] = S::input_line(values);
+        }
+        for row in 0..LINE {
+            let mut values = [zero; LINE];
+            for column in 0..LINE {
+                values[column] = columns[column][row];
+            }
+            let line = S::input_line(values);
+            for column in 0..LINE {
+                store(S::product(row, column), line[column]);
+            }
+        }
+    }
+}
+
+/// The products of a tile to its outputs: `store` takes a row and what is in it.
+///
+/// # Safety
+/// The machine has the vectors' instructions.
+#[inline(always)]
+pub(super) unsafe fn transform_output<T: Scalar, V: Vector<T>, S: Scheme<LINE>, const LINE: usize>(
+    load: impl Fn(usize) -> V,
+    mut store: impl FnMut(usize, [V; OUTPUTS]),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let zero = V::splat(T::ZERO);
+        let mut columns = [[zero; OUTPUTS]; LINE];
+        for column in 0..LINE {
+            let mut values = [zero; LINE];
+            for row in 0..LINE {
+                values[row] = load(S::product(row, column));
+            }
+            columns[column] = S::output_line(values);
+        }
+        for row in 0..OUTPUTS {
+            let mut values = [zero; LINE];
+            for column in 0..LINE {
+                values[column] = columns[column][row];
+            }
+            store(row, S::output_line(values));
+        }
+    }
+}
+
+/// A constant in every lane.
+///
+/// # Safety
+/// The machine has the vectors' instructions.
+#[inline(always)]
+pub(super) unsafe fn splat<T: Scalar, V: Vector<T>>(value: f64) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { V::splat(T::from_f64(value)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stride1::Stride1;
+    use super::super::stride2::Stride2;
+    use super::super::vector::{MOST_LANES, Transform, run};
+    use super::*;
+    use crate::backend::cpu::instructions::Instructions;
+    use std::cell::RefCell;
+    use std::marker::PhantomData;
+
+    /// A tile from kernel and input to its outputs, in every channel the same.
+    struct Tile<'a, T, S, const LINE: usize> {
+        kernel: &'a [T],
+        input: &'a [T],
+        outputs: &'a mut [T],
+        scheme: PhantomData<S>,
+    }
+
+    impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Transform<T> for Tile<'_, T, S, LINE> {
+        #[inline(always)]
+        unsafe fn run<V: Vector<T>>(self) {
+            let matrices = RefCell::new([T::ZERO; MATRICES * MOST_LANES]);
+            let products = RefCell::new([T::ZERO; MOST_PRODUCTS * MOST_LANES]);
+            let place = |i: usize| i * MOST_LANES;
+            // SAFETY: the caller has the instructions; every place has as many values as the widest vector has lanes.
+            unsafe {
+                transform_kernel::<T, V, S, LINE>(
+                    |row, column| V::splat(self.kernel[row * TAPS + column]),
+                    |i, value| value.store(matrices.borrow_mut()[place(i)..].as_mut_ptr()),
+                );
+                transform_input::<T, V, S, LINE>(
+                    |row, column| V::splat(self.input[row * LINE + column]),
+                    |i, value| {
+                        let weight = V::load(matrices.borrow()[place(S::matrix(i))..].as_ptr());
+                        value.multiply(weight).store(products.borrow_mut()[place(i)..].as_mut_ptr());
+                    },
+                );
+                transform_output::<T, V, S, LINE>(
+                    |i| V::load(products.borrow()[place(i)..].as_ptr()),
+                    |row, line| {
+                        for (column, value) in line.into_iter().enumerate() {
+                            let mut lanes = [T::ZERO; MOST_LANES];
+                            value.store(lanes.as_mut_ptr());
+                            self.outputs[row * OUTPUTS + column] = lanes[V::LANES - 1];
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    fn a_tile_equals_the_definition<T: Scalar, S: Scheme<LINE>, const LINE: usize>(bound: f64) {
+        let value = |i: usize| T::from_f64(((i * 37 + 11) % 23) as f64 - 11.0);
+        let kernel: Vec<T> = (0..TAPS * TAPS).map(value).collect();
+        let input: Vec<T> = (50..50 + LINE * LINE).map(value).collect();
+        for instructions in Instructions::available() {
+            let mut outputs = [T::ZERO; OUTPUTS * OUTPUTS];
+            let tile = Tile::<T, S, LINE> {
+                kernel: &kernel,
+                input: &input,
+                outputs: &mut outputs,
+                scheme: PhantomData,
+            };
+            run(instructions, tile);
+            for (i, output) in outputs.iter().enumerate() {
+                let (y, x) = (i / OUTPUTS * S::STRIDE, i % OUTPUTS * S::STRIDE);
+                let expected: f64 = (0..TAPS * TAPS)
+                    .map(|i| kernel[i].to_f64() * input[(y + i / TAPS) * LINE + x + i % TAPS].to_f64())
+                    .sum();
+                let error = (output.to_f64() - expected).abs();
+                assert!(error < bound, "output {i}, stride {}, {instructions:?}: {error:.1e}", S::STRIDE);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_of_doubles_equals_the_definition() {
+        a_tile_equals_the_definition::<f64, Stride1, 6>(1e-11);
+        a_tile_equals_the_definition::<f64, Stride2, 9>(1e-11);
+    }
+
+    /// Sums of a few hundred, rounded by 2⁻²⁴ some dozen times.
+    #[test]
+    fn a_tile_of_singles_equals_the_definition() {
+        a_tile_equals_the_definition::<f32, Stride1, 6>(5e-3);
+        a_tile_equals_the_definition::<f32, Stride2, 9>(5e-3);
+    }
+
+    #[test]
+    fn products_are_in_the_order_of_their_matrices() {
+        fn matrices<S: Scheme<LINE>, const LINE: usize>() -> Vec<usize> {
+            (0..S::PRODUCTS).map(S::matrix).collect()
+        }
+        for matrices in [matrices::<Stride1, 6>(), matrices::<Stride2, 9>()] {
+            assert!(matrices.is_sorted());
+            assert!((0..MATRICES).all(|matrix| matrices.contains(&matrix)));
+        }
+    }
+}
