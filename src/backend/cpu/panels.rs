@@ -67,7 +67,12 @@ impl<O: Operand> Panels<O> {
 
     /// One panel, `[K, PANEL]`.
     pub(super) fn panel(&self, index: usize) -> &[O] {
-        &self.data[index * self.depth * PANEL..][..self.depth * PANEL]
+        &self.from(index)[..self.depth * PANEL]
+    }
+
+    /// A panel and all that follow it.
+    pub(super) fn from(&self, index: usize) -> &[O] {
+        &self.data[index * self.depth * PANEL..]
     }
 }
 

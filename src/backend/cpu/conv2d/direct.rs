@@ -20,7 +20,7 @@ use std::ops::Range;
 
 /// Bytes of panels, or of a strip, that stay in half of a core's second-level cache.
 const RESIDENT_BYTES: usize = 512 << 10;
-/// Panels a task takes at least, if there are as many: each time, its rows are gathered again.
+/// Panels a task takes at least, if there are as many: each time, its rows are brought again.
 const FEWEST_PANELS: usize = 8;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
 const TASK_PRODUCTS: usize = 3 << 20;
@@ -37,7 +37,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     let rows = out.len() / call.bias.len();
     let aliasing = (patch * size_of::<O>()).is_multiple_of(ALIASING_BYTES);
     let in_place = if call.geometry.is_pointwise() && !aliasing { O::in_place(call.input) } else { None };
-    let cut = Cut::new(rows, panels, in_place.is_some());
+    let cut = Cut::new(rows, panels);
     let (blocks, groups) = (rows.div_ceil(cut.rows), panels.count().div_ceil(cut.panels));
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
@@ -75,8 +75,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// For `rows` rows, which are gathered or lie `in_place`.
-    fn new<O: Operand>(rows: usize, panels: &Panels<O>, in_place: bool) -> Self {
+    fn new<O: Operand>(rows: usize, panels: &Panels<O>) -> Self {
         let row_bytes = panels.depth() * size_of::<O>();
         if panels.bytes() <= RESIDENT_BYTES {
             let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
@@ -85,9 +84,8 @@ impl Cut {
         }
         let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
         let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
-        let fewest = if in_place { 1 } else { FEWEST_PANELS };
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
-        let panels = TASK_PRODUCTS.div_ceil(products).max(fewest).min(panels.count());
+        let panels = TASK_PRODUCTS.div_ceil(products).max(FEWEST_PANELS).min(panels.count());
         Self { resident: false, strip, rows: strip, panels }
     }
 }
@@ -138,7 +136,8 @@ impl<O: Operand> Vectorized for Task<'_, O> {
             for panel in self.chosen.clone() {
                 let channel = panel * PANEL;
                 let width = PANEL.min(outputs - channel);
-                let next = if panel + 1 < self.chosen.end { panel + 1 } else { self.chosen.start };
+                // Behind a task's last panel comes another task's first.
+                let next = (panel + 1) % panels.count();
                 let products = count.div_ceil(MOST_ROWS);
                 for offset in (0..count).step_by(MOST_ROWS) {
                     let (row, count) = (first + offset, MOST_ROWS.min(count - offset));

@@ -184,7 +184,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
         let count = self.layout.tiles.min(self.tiles.len() - first);
         let mut products = self.call.pool.tensor(&[S::PRODUCTS, count, PANEL]);
         let transformed = &transformed[block * self.layout.block..][..self.layout.block];
-        let weights = panels.panel(panel);
+        let weights = (panels.from(panel), panels.depth() / MATRICES * PANEL);
         multiply::<O, S, LINE>(
             self.call.instructions,
             self.layout,
@@ -199,20 +199,21 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
     }
 }
 
-/// The products of a block with a panel, `[product, tile, PANEL]`. The weights are `[36, I, PANEL]`.
+/// The products of a block with a panel, `[product, tile, PANEL]`. The weights begin with the panel's, `[36, I, PANEL]`, matrices
+/// of `matrix` operands.
 fn multiply<O: Operand, S: Scheme<LINE>, const LINE: usize>(
     instructions: Instructions,
     layout: Layout,
     (transformed, tiles): (&[O], usize),
-    weights: &[O],
+    (weights, matrix): (&[O], usize),
     products: &mut [O::Sum],
 ) {
     let groups = tiles.div_ceil(MOST_ROWS);
     let group = tiles.div_ceil(groups);
-    let depth = weights.len() / MATRICES;
     for (i, products) in products.chunks_exact_mut(tiles * PANEL).enumerate() {
-        let (weights, next) = weights[S::matrix(i) * depth..].split_at(depth);
-        let next = &next[..depth.min(next.len())];
+        // Behind a panel's last matrix comes another task's first.
+        let (weights, next) = weights[S::matrix(i) * matrix..].split_at(matrix);
+        let next = &next[..matrix.min(next.len())];
         let next_rows = transformed.get((i + 1) * layout.plane..).unwrap_or_default();
         let next_rows = &next_rows[..(tiles * layout.stride).min(next_rows.len())];
         for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
