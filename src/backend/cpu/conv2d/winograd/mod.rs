@@ -9,6 +9,7 @@
 //! core's second-level cache. With few input channels one core does both for a block; with many, all cores do the
 //! first step for a bounded number of blocks, and then the second.
 
+mod grid;
 mod scheme;
 mod stride1;
 mod stride2;
@@ -22,12 +23,12 @@ use super::direct::GAP;
 use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
 use crate::backend::ConvolutionGeometry;
-use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::{
     Finish, MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, part, share,
 };
 use crate::tensor::Scalar;
+use grid::{Grid, Tile};
 use rayon::prelude::*;
 use scheme::{MATRICES, MOST_PRODUCTS, OUTPUTS, Scheme, transform_input, transform_output};
 use std::marker::PhantomData;
@@ -46,30 +47,12 @@ const BLOCK_TILES: usize = 2 * MOST_ROWS;
 const RESIDENT_BYTES: usize = 640 << 10;
 /// Blocks that a core takes through both steps come in multiples of this, so that few cores finish together.
 const BLOCKS_MULTIPLE: usize = 4;
-/// Rows of a product from which on those of the next matrix are fetched ahead, beside its weights. With fewer, weights come
-/// from memory and are all that counts.
-const ROWS_WORTH_FETCHING: usize = 12;
 /// Fewer input channels leave too little to multiply beside the transforms.
 const FEWEST_INPUTS: usize = 16;
 
 /// Whether the algorithm computes such a convolution.
 pub(super) fn serves(geometry: &ConvolutionGeometry) -> bool {
     geometry.kernel == (3, 3) && matches!(geometry.stride, 1 | 2) && geometry.inputs >= FEWEST_INPUTS
-}
-
-/// Where the tiles of a batch lie.
-#[derive(Clone, Copy)]
-struct Grid {
-    /// Tiles of one image along y and x.
-    tiles: (usize, usize),
-}
-
-impl Grid {
-    /// Image, and the tile's place in it.
-    fn place(self, tile: usize) -> (usize, usize, usize) {
-        let (rows, columns) = self.tiles;
-        (tile / (rows * columns), tile / columns % rows, tile % columns)
-    }
 }
 
 pub(super) fn conv2d<O: Operand>(
@@ -90,9 +73,8 @@ fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
     out: &mut [O::Sum],
 ) {
     let g = &call.geometry;
-    let grid = Grid { tiles: (g.out_h.div_ceil(OUTPUTS), g.out_w.div_ceil(OUTPUTS)) };
-    let images = out.len() / (g.out_h * g.out_w * call.bias.len());
-    let tiles = images * grid.tiles.0 * grid.tiles.1;
+    let grid = Grid::new(out.len() / (g.out_h * g.out_w * call.bias.len()), g.out_h, g.out_w);
+    let tiles = grid.tiles();
     let tile_bytes = S::PRODUCTS * g.inputs.next_multiple_of(MOST_LANES) / O::NUMBERS * size_of::<O>();
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
@@ -164,9 +146,26 @@ struct Step<'a, T: Scalar, S, const LINE: usize> {
 }
 
 impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
-    /// `[N, H, W, I] → [block, 36, tile, I]`, for one of the tiles.
+    /// `[N, H, W, I] → [block, product, tile, I]`, for one of the tiles.
     fn transform_input<O: Operand<Sum = T>>(&self, tile: usize, transformed: &Disjoint<'_, O>) {
-        vector::run(self.call.instructions, InputTask { step: self, tile, transformed });
+        let at = self.grid.tile(self.tiles.start + tile);
+        // Each kind has a task of its own: a closure that is called in several places is not compiled into them.
+        match at.short {
+            (false, false) => self.run_input::<O, false, false>(tile, at, transformed),
+            (false, true) => self.run_input::<O, false, true>(tile, at, transformed),
+            (true, false) => self.run_input::<O, true, false>(tile, at, transformed),
+            (true, true) => self.run_input::<O, true, true>(tile, at, transformed),
+        }
+    }
+
+    fn run_input<O: Operand<Sum = T>, const Y: bool, const X: bool>(
+        &self,
+        tile: usize,
+        at: Tile,
+        transformed: &Disjoint<'_, O>,
+    ) {
+        let task = InputTask::<O, S, LINE, Y, X> { step: self, tile, at, transformed };
+        vector::run(self.call.instructions, task);
     }
 
     /// One block of tiles by one panel.
@@ -184,72 +183,96 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
         let count = self.layout.tiles.min(self.tiles.len() - first);
         let mut products = self.call.pool.tensor(&[S::PRODUCTS, count, PANEL]);
         let transformed = &transformed[block * self.layout.block..][..self.layout.block];
-        let weights = (panels.from(panel), panels.depth() / MATRICES * PANEL);
-        multiply::<O, S, LINE>(
-            self.call.instructions,
-            self.layout,
-            (transformed, count),
-            weights,
-            products.data_mut(),
-        );
         let tiles = self.tiles.start + first..self.tiles.start + first + count;
-        let products = products.data();
-        let task = OutputTask { step: self, products, tiles, channel: panel * PANEL, epilogue, out };
-        vector::run(self.call.instructions, task);
+        let weights = (panels.from(panel), panels.depth() / MATRICES * PANEL);
+        self.multiply_planes(&tiles, transformed, weights, products.data_mut());
+        let products = Products { data: products.data(), tiles, channel: panel * PANEL };
+        self.transform_output::<false, false>(&products, epilogue, out);
+        self.transform_output::<false, true>(&products, epilogue, out);
+        self.transform_output::<true, false>(&products, epilogue, out);
+        self.transform_output::<true, true>(&products, epilogue, out);
     }
-}
 
-/// The products of a block with a panel, `[product, tile, PANEL]`. The weights begin with the panel's, `[36, I, PANEL]`, matrices
-/// of `matrix` operands.
-fn multiply<O: Operand, S: Scheme<LINE>, const LINE: usize>(
-    instructions: Instructions,
-    layout: Layout,
-    (transformed, tiles): (&[O], usize),
-    (weights, matrix): (&[O], usize),
-    products: &mut [O::Sum],
-) {
-    let groups = tiles.div_ceil(MOST_ROWS);
-    let group = tiles.div_ceil(groups);
-    for (i, products) in products.chunks_exact_mut(tiles * PANEL).enumerate() {
-        // Behind a panel's last matrix comes another task's first.
-        let (weights, next) = weights[S::matrix(i) * matrix..].split_at(matrix);
-        let next = &next[..matrix.min(next.len())];
-        let next_rows = transformed.get((i + 1) * layout.plane..).unwrap_or_default();
-        let next_rows = &next_rows[..(tiles * layout.stride).min(next_rows.len())];
-        for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
-            let rows = Rows {
-                data: &transformed[i * layout.plane + index * group * layout.stride..],
-                stride: layout.stride,
-                count: products.len() / PANEL,
-            };
-            let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
-            let ahead = if groups > 1 && group >= ROWS_WORTH_FETCHING {
-                [part(next, index, groups), part(next_rows, index, groups)]
-            } else {
-                share(next, index, groups)
-            };
-            // SAFETY: `products` is borrowed mutably and holds the rows.
-            unsafe { multiply_panel(instructions, rows, weights, ahead, store) };
+    /// The outputs of the block's tiles of one kind.
+    fn transform_output<const Y: bool, const X: bool>(
+        &self,
+        products: &Products<'_, T>,
+        epilogue: Epilogue<'_, T>,
+        out: &Disjoint<'_, T>,
+    ) {
+        let tiles = self.grid.of_kind(&products.tiles, (Y, X));
+        if !tiles.is_empty() {
+            let task = OutputTask::<T, S, LINE, Y, X> { step: self, products, tiles, epilogue, out };
+            vector::run(self.call.instructions, task);
+        }
+    }
+
+    /// The products of a block's tiles with a panel, `[product, tile, PANEL]`, as far as tiles have them. The weights begin
+    /// with the panel's, `[36, I, PANEL]`, matrices of `matrix` operands.
+    fn multiply_planes<O: Operand<Sum = T>>(
+        &self,
+        tiles: &Range<usize>,
+        transformed: &[O],
+        (weights, matrix): (&[O], usize),
+        products: &mut [T],
+    ) {
+        let Layout { stride, plane, .. } = self.layout;
+        // Weights of one block only come from memory, and are all that counts.
+        let shared = self.tiles.len() > tiles.len();
+        for (i, products) in products.chunks_exact_mut(tiles.len() * PANEL).enumerate() {
+            let (row, column) = S::place(i);
+            let having = self.grid.having(tiles, (!S::SHORT[row], !S::SHORT[column]));
+            if having.is_empty() {
+                continue;
+            }
+            let (first, count) = (having.start - tiles.start, having.len());
+            // Behind a panel's last matrix comes another task's first.
+            let (weights, next) = weights[S::matrix(i) * matrix..].split_at(matrix);
+            let next = &next[..matrix.min(next.len())];
+            let next_rows = transformed.get((i + 1) * plane + first * stride..).unwrap_or_default();
+            let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
+            let groups = count.div_ceil(MOST_ROWS);
+            let group = count.div_ceil(groups);
+            let products = &mut products[first * PANEL..][..count * PANEL];
+            for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
+                let rows = Rows {
+                    data: &transformed[i * plane + (first + index * group) * stride..],
+                    stride,
+                    count: products.len() / PANEL,
+                };
+                let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+                let ahead = if groups > 1 && shared {
+                    [part(next, index, groups), part(next_rows, index, groups)]
+                } else {
+                    share(next, index, groups)
+                };
+                // SAFETY: `products` is borrowed mutably and holds the rows.
+                unsafe { multiply_panel(self.call.instructions, rows, weights, ahead, store) };
+            }
         }
     }
 }
 
 /// One tile of the input, all channels.
-struct InputTask<'a, O: Operand, S, const LINE: usize> {
+struct InputTask<'a, O: Operand, S, const LINE: usize, const Y: bool, const X: bool> {
     step: &'a Step<'a, O::Sum, S, LINE>,
+    /// Its place among the step's.
     tile: usize,
+    at: Tile,
     transformed: &'a Disjoint<'a, O>,
 }
 
-impl<O: Operand, S: Scheme<LINE>, const LINE: usize> Transform<O::Sum> for InputTask<'_, O, S, LINE> {
+impl<O: Operand, S: Scheme<LINE>, const LINE: usize, const Y: bool, const X: bool> Transform<O::Sum>
+    for InputTask<'_, O, S, LINE, Y, X>
+{
     #[inline(always)]
     unsafe fn run<V: Vector<O::Sum>>(self) {
-        let Step { call, grid, tiles, layout, .. } = self.step;
+        let Step { call, layout, .. } = self.step;
         let g = &call.geometry;
-        let (image, tile_y, tile_x) = grid.place(tiles.start + self.tile);
+        let Tile { image, y, x, .. } = self.at;
         let (block, place) = (self.tile / layout.tiles, self.tile % layout.tiles);
         // In coordinates shifted by the padding, so that they are never negative.
-        let (top, left) = (tile_y * OUTPUTS * S::STRIDE, tile_x * OUTPUTS * S::STRIDE);
+        let (top, left) = (y * S::STRIDE, x * S::STRIDE);
         let inside = |position: usize, size: usize| (g.padding..g.padding + size).contains(&position);
         // Where the tile's pixels begin, as far as they are inside the image.
         let mut pixels = [None; MOST_PRODUCTS];
@@ -284,7 +307,7 @@ impl<O: Operand, S: Scheme<LINE>, const LINE: usize> Transform<O::Sum> for Input
                 unsafe { store_operands::<O, V>(value, to.add(i * layout.plane)) };
             };
             // SAFETY: the caller has the instructions.
-            unsafe { transform_input::<_, _, S, LINE>(load, store) };
+            unsafe { transform_input::<_, _, S, LINE, Y, X>(load, store) };
         }
     }
 }
@@ -308,32 +331,42 @@ unsafe fn store_operands<O: Operand, V: Vector<O::Sum>>(value: V, to: *mut O) {
     O::pack(&lanes[..V::LANES], to);
 }
 
-/// A block of tiles by a panel of output channels.
-struct OutputTask<'a, T: Scalar, S, const LINE: usize> {
-    step: &'a Step<'a, T, S, LINE>,
+/// The products of a block of tiles with a panel.
+struct Products<'a, T> {
     /// `[product, tile, PANEL]`.
-    products: &'a [T],
+    data: &'a [T],
     tiles: Range<usize>,
     /// The panel's first.
     channel: usize,
+}
+
+/// The outputs of some of the tiles.
+struct OutputTask<'a, T: Scalar, S, const LINE: usize, const Y: bool, const X: bool> {
+    step: &'a Step<'a, T, S, LINE>,
+    products: &'a Products<'a, T>,
+    tiles: Range<usize>,
     epilogue: Epilogue<'a, T>,
     out: &'a Disjoint<'a, T>,
 }
 
-impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Transform<T> for OutputTask<'_, T, S, LINE> {
+impl<T: Scalar, S: Scheme<LINE>, const LINE: usize, const Y: bool, const X: bool> Transform<T>
+    for OutputTask<'_, T, S, LINE, Y, X>
+{
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let g = &self.step.call.geometry;
-        let (count, outputs) = (self.tiles.len(), self.epilogue.channels());
-        assert!(self.products.len() >= S::PRODUCTS * count * PANEL, "every tile has its products");
-        for (place, tile) in self.tiles.clone().enumerate() {
-            let (image, tile_y, tile_x) = self.step.grid.place(tile);
-            let (top, left) = (tile_y * OUTPUTS, tile_x * OUTPUTS);
-            for offset in (0..PANEL.min(outputs - self.channel)).step_by(V::LANES) {
-                let channel = self.channel + offset;
+        let Products { data, tiles, channel: first_channel } = self.products;
+        let (count, outputs) = (tiles.len(), self.epilogue.channels());
+        assert!(data.len() >= S::PRODUCTS * count * PANEL, "every tile has its products");
+        assert!(self.tiles.start >= tiles.start && self.tiles.end <= tiles.end, "the tiles are the block's");
+        for tile in self.tiles.clone() {
+            let Tile { image, y: top, x: left, .. } = self.step.grid.tile(tile);
+            let place = tile - tiles.start;
+            for offset in (0..PANEL.min(outputs - first_channel)).step_by(V::LANES) {
+                let channel = first_channel + offset;
                 let width = V::LANES.min(outputs - channel);
-                let products = &self.products[place * PANEL + offset..];
-                // SAFETY: the caller has the instructions; the assertion above bounds the products.
+                let products = &data[place * PANEL + offset..];
+                // SAFETY: the caller has the instructions; the assertions above bound the products.
                 let load = |i: usize| unsafe { V::load(products.as_ptr().add(i * count * PANEL)) };
                 let store = |row: usize, line: [V; OUTPUTS]| {
                     if top + row >= g.out_h {
@@ -351,7 +384,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Transform<T> for OutputTask<
                     }
                 };
                 // SAFETY: the caller has the instructions.
-                unsafe { transform_output::<_, _, S, LINE>(load, store) };
+                unsafe { transform_output::<_, _, S, LINE, Y, X>(load, store) };
             }
         }
     }

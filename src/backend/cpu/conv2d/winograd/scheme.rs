@@ -5,6 +5,8 @@ use crate::tensor::Scalar;
 
 /// Outputs of a tile along one axis.
 pub(super) const OUTPUTS: usize = 4;
+/// Outputs of a short tile, which ends an axis where that many are left, or fewer.
+pub(super) const SHORT_OUTPUTS: usize = 2;
 /// Taps of the kernel along one axis.
 pub(super) const TAPS: usize = 3;
 /// What they are transformed into along one axis.
@@ -15,7 +17,8 @@ pub(super) const MATRICES: usize = WEIGHTS * WEIGHTS;
 pub(super) const MOST_PRODUCTS: usize = 81;
 
 /// The transforms of one stride along one axis, for four outputs of LINE inputs by as many products:
-/// `output(kernel(g) ⊙ input(d))`. Tiles of 4×4 outputs go through them along both axes.
+/// `output(kernel(g) ⊙ input(d))`. Tiles of 4×4 outputs go through them along both axes. A tile may be short along either:
+/// two outputs take some of the products only, with the same weights.
 ///
 /// Every one is compiled into its callers, on whose vectors it works: the machine must have their instructions.
 pub(super) trait Scheme<const LINE: usize>: Sync {
@@ -24,8 +27,16 @@ pub(super) trait Scheme<const LINE: usize>: Sync {
     /// Products of a tile.
     const PRODUCTS: usize = LINE * LINE;
 
+    /// Which of the products along an axis a short tile has.
+    const SHORT: [bool; LINE];
+    /// Its inputs.
+    const SHORT_INPUTS: usize = (SHORT_OUTPUTS - 1) * Self::STRIDE + TAPS;
+
     /// Which of a tile's products belongs to a product along each axis.
     fn product(row: usize, column: usize) -> usize;
+
+    /// The products along each axis that a tile's product belongs to.
+    fn place(product: usize) -> (usize, usize);
 
     /// Which of the kernel's [`MATRICES`] a tile's product takes. It never falls from one product to the next.
     fn matrix(product: usize) -> usize;
@@ -38,9 +49,21 @@ pub(super) trait Scheme<const LINE: usize>: Sync {
     /// The machine has the vectors' instructions.
     unsafe fn input_line<T: Scalar, V: Vector<T>>(inputs: [V; LINE]) -> [V; LINE];
 
+    /// The same for a short tile: the first inputs are read, and of what is returned the products that it has count.
+    ///
+    /// # Safety
+    /// The machine has the vectors' instructions.
+    unsafe fn short_input_line<T: Scalar, V: Vector<T>>(inputs: [V; LINE]) -> [V; LINE];
+
     /// # Safety
     /// The machine has the vectors' instructions.
     unsafe fn output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; OUTPUTS];
+
+    /// The same for a short tile: of the products those that it has are read, the first two outputs count.
+    ///
+    /// # Safety
+    /// The machine has the vectors' instructions.
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; OUTPUTS];
 }
 
 // Each transform walks the columns first, as the values are read, and then the rows, as they are written: that keeps the
@@ -72,65 +95,83 @@ pub(super) unsafe fn transform_kernel<T: Scalar, V: Vector<T>, S: Scheme<LINE>, 
     }
 }
 
-/// The inputs of a tile, by row and column, to what its products multiply.
+/// The inputs of a tile, by row and column, to what its products multiply. It may be short along y, or x.
 ///
 /// # Safety
 /// The machine has the vectors' instructions.
 #[inline(always)]
-pub(super) unsafe fn transform_input<T: Scalar, V: Vector<T>, S: Scheme<LINE>, const LINE: usize>(
+pub(super) unsafe fn transform_input<T, V, S, const LINE: usize, const Y: bool, const X: bool>(
     load: impl Fn(usize, usize) -> V,
     mut store: impl FnMut(usize, V),
-) {
+) where
+    T: Scalar,
+    V: Vector<T>,
+    S: Scheme<LINE>,
+{
     // SAFETY: the caller's promise.
     unsafe {
         let zero = V::splat(T::ZERO);
         let mut columns = [[zero; LINE]; LINE];
-        for column in 0..LINE {
+        for column in 0..if X { S::SHORT_INPUTS } else { LINE } {
             let mut values = [zero; LINE];
-            for row in 0..LINE {
+            for row in 0..if Y { S::SHORT_INPUTS } else { LINE } {
                 values[row] = load(row, column);
             }
-            columns[column] = S::input_line(values);
+            columns[column] = if Y { S::short_input_line(values) } else { S::input_line(values) };
         }
         for row in 0..LINE {
+            if Y && !S::SHORT[row] {
+                continue;
+            }
             let mut values = [zero; LINE];
             for column in 0..LINE {
                 values[column] = columns[column][row];
             }
-            let line = S::input_line(values);
+            let line = if X { S::short_input_line(values) } else { S::input_line(values) };
             for column in 0..LINE {
-                store(S::product(row, column), line[column]);
+                if !X || S::SHORT[column] {
+                    store(S::product(row, column), line[column]);
+                }
             }
         }
     }
 }
 
-/// The products of a tile to its outputs: `store` takes a row and what is in it.
+/// The products of a tile to its outputs: `store` takes a row and what is in it. Of a short tile the first two of either count.
 ///
 /// # Safety
 /// The machine has the vectors' instructions.
 #[inline(always)]
-pub(super) unsafe fn transform_output<T: Scalar, V: Vector<T>, S: Scheme<LINE>, const LINE: usize>(
+pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool, const X: bool>(
     load: impl Fn(usize) -> V,
     mut store: impl FnMut(usize, [V; OUTPUTS]),
-) {
+) where
+    T: Scalar,
+    V: Vector<T>,
+    S: Scheme<LINE>,
+{
     // SAFETY: the caller's promise.
     unsafe {
         let zero = V::splat(T::ZERO);
         let mut columns = [[zero; OUTPUTS]; LINE];
         for column in 0..LINE {
+            if X && !S::SHORT[column] {
+                continue;
+            }
             let mut values = [zero; LINE];
             for row in 0..LINE {
-                values[row] = load(S::product(row, column));
+                if !Y || S::SHORT[row] {
+                    values[row] = load(S::product(row, column));
+                }
             }
-            columns[column] = S::output_line(values);
+            columns[column] = if Y { S::short_output_line(values) } else { S::output_line(values) };
         }
-        for row in 0..OUTPUTS {
+        for row in 0..if Y { SHORT_OUTPUTS } else { OUTPUTS } {
             let mut values = [zero; LINE];
             for column in 0..LINE {
                 values[column] = columns[column][row];
             }
-            store(row, S::output_line(values));
+            store(row, if X { S::short_output_line(values) } else { S::output_line(values) });
         }
     }
 }
@@ -156,18 +197,21 @@ mod tests {
     use std::marker::PhantomData;
 
     /// A tile from kernel and input to its outputs, in every channel the same.
-    struct Tile<'a, T, S, const LINE: usize> {
+    struct Tile<'a, T, S, const LINE: usize, const Y: bool, const X: bool> {
         kernel: &'a [T],
         input: &'a [T],
         outputs: &'a mut [T],
         scheme: PhantomData<S>,
     }
 
-    impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Transform<T> for Tile<'_, T, S, LINE> {
+    impl<T: Scalar, S: Scheme<LINE>, const LINE: usize, const Y: bool, const X: bool> Transform<T>
+        for Tile<'_, T, S, LINE, Y, X>
+    {
         #[inline(always)]
         unsafe fn run<V: Vector<T>>(self) {
             let matrices = RefCell::new([T::ZERO; MATRICES * MOST_LANES]);
-            let products = RefCell::new([T::ZERO; MOST_PRODUCTS * MOST_LANES]);
+            // Where a short tile has no product nothing may be read.
+            let products = RefCell::new([T::from_f64(f64::NAN); MOST_PRODUCTS * MOST_LANES]);
             let place = |i: usize| i * MOST_LANES;
             // SAFETY: the caller has the instructions; every place has as many values as the widest vector has lanes.
             unsafe {
@@ -175,14 +219,14 @@ mod tests {
                     |row, column| V::splat(self.kernel[row * TAPS + column]),
                     |i, value| value.store(matrices.borrow_mut()[place(i)..].as_mut_ptr()),
                 );
-                transform_input::<T, V, S, LINE>(
+                transform_input::<T, V, S, LINE, Y, X>(
                     |row, column| V::splat(self.input[row * LINE + column]),
                     |i, value| {
                         let weight = V::load(matrices.borrow()[place(S::matrix(i))..].as_ptr());
                         value.multiply(weight).store(products.borrow_mut()[place(i)..].as_mut_ptr());
                     },
                 );
-                transform_output::<T, V, S, LINE>(
+                transform_output::<T, V, S, LINE, Y, X>(
                     |i| V::load(products.borrow()[place(i)..].as_ptr()),
                     |row, line| {
                         for (column, value) in line.into_iter().enumerate() {
@@ -196,13 +240,24 @@ mod tests {
         }
     }
 
-    fn a_tile_equals_the_definition<T: Scalar, S: Scheme<LINE>, const LINE: usize>(bound: f64) {
+    fn tiles_equal_the_definition<T: Scalar, S: Scheme<LINE>, const LINE: usize>(bound: f64) {
+        a_tile_equals_the_definition::<T, S, LINE, false, false>(bound);
+        a_tile_equals_the_definition::<T, S, LINE, false, true>(bound);
+        a_tile_equals_the_definition::<T, S, LINE, true, false>(bound);
+        a_tile_equals_the_definition::<T, S, LINE, true, true>(bound);
+    }
+
+    fn a_tile_equals_the_definition<T, S, const LINE: usize, const Y: bool, const X: bool>(bound: f64)
+    where
+        T: Scalar,
+        S: Scheme<LINE>,
+    {
         let value = |i: usize| T::from_f64(((i * 37 + 11) % 23) as f64 - 11.0);
         let kernel: Vec<T> = (0..TAPS * TAPS).map(value).collect();
         let input: Vec<T> = (50..50 + LINE * LINE).map(value).collect();
         for instructions in Instructions::available() {
             let mut outputs = [T::ZERO; OUTPUTS * OUTPUTS];
-            let tile = Tile::<T, S, LINE> {
+            let tile = Tile::<T, S, LINE, Y, X> {
                 kernel: &kernel,
                 input: &input,
                 outputs: &mut outputs,
@@ -210,27 +265,34 @@ mod tests {
             };
             run(instructions, tile);
             for (i, output) in outputs.iter().enumerate() {
+                if Y && i / OUTPUTS >= SHORT_OUTPUTS || X && i % OUTPUTS >= SHORT_OUTPUTS {
+                    continue;
+                }
                 let (y, x) = (i / OUTPUTS * S::STRIDE, i % OUTPUTS * S::STRIDE);
                 let expected: f64 = (0..TAPS * TAPS)
                     .map(|i| kernel[i].to_f64() * input[(y + i / TAPS) * LINE + x + i % TAPS].to_f64())
                     .sum();
                 let error = (output.to_f64() - expected).abs();
-                assert!(error < bound, "output {i}, stride {}, {instructions:?}: {error:.1e}", S::STRIDE);
+                assert!(
+                    error < bound,
+                    "output {i}, stride {}, short {Y} {X}, {instructions:?}: {error:.1e}",
+                    S::STRIDE
+                );
             }
         }
     }
 
     #[test]
     fn a_tile_of_doubles_equals_the_definition() {
-        a_tile_equals_the_definition::<f64, Stride1, 6>(1e-11);
-        a_tile_equals_the_definition::<f64, Stride2, 9>(1e-11);
+        tiles_equal_the_definition::<f64, Stride1, 6>(1e-11);
+        tiles_equal_the_definition::<f64, Stride2, 9>(1e-11);
     }
 
     /// Sums of a few hundred, rounded by 2⁻²⁴ some dozen times.
     #[test]
     fn a_tile_of_singles_equals_the_definition() {
-        a_tile_equals_the_definition::<f32, Stride1, 6>(5e-3);
-        a_tile_equals_the_definition::<f32, Stride2, 9>(5e-3);
+        tiles_equal_the_definition::<f32, Stride1, 6>(5e-3);
+        tiles_equal_the_definition::<f32, Stride2, 9>(5e-3);
     }
 
     #[test]
@@ -242,5 +304,17 @@ mod tests {
             assert!(matrices.is_sorted());
             assert!((0..MATRICES).all(|matrix| matrices.contains(&matrix)));
         }
+    }
+
+    #[test]
+    fn a_product_has_one_place() {
+        fn check<S: Scheme<LINE>, const LINE: usize>() {
+            for product in 0..S::PRODUCTS {
+                let (row, column) = S::place(product);
+                assert_eq!(S::product(row, column), product, "stride {}", S::STRIDE);
+            }
+        }
+        check::<Stride1, 6>();
+        check::<Stride2, 9>();
     }
 }

@@ -23,10 +23,17 @@ const Q: f64 = std::f64::consts::SQRT_2;
 
 impl Scheme<POINTS> for Stride1 {
     const STRIDE: usize = 1;
+    /// 0, ±[`P`] and ∞: F(2, 3).
+    const SHORT: [bool; POINTS] = [true, true, true, false, false, true];
 
     #[inline(always)]
     fn product(row: usize, column: usize) -> usize {
         row * POINTS + column
+    }
+
+    #[inline(always)]
+    fn place(product: usize) -> (usize, usize) {
+        (product / POINTS, product % POINTS)
     }
 
     /// Every product has weights of its own.
@@ -90,6 +97,29 @@ impl Scheme<POINTS> for Stride1 {
             even_p.multiply(p[2]).add_product(even_q, q[2]),
             m[5].add_product(odd_p, p[3]).add_product(odd_q, q[3]),
         ]
+    }
+
+    #[inline(always)]
+    unsafe fn short_input_line<T: Scalar, V: Vector<T>>(d: [V; POINTS]) -> [V; POINTS] {
+        // SAFETY: the caller's promise.
+        let [zero, p, p2] = unsafe { [splat(0.0), splat(P), splat(P * P)] };
+        [
+            d[2].subtract_product(d[0], p2),
+            d[2].add_product(d[1], p),
+            d[2].subtract_product(d[1], p),
+            zero,
+            zero,
+            d[3].subtract_product(d[1], p2),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; POINTS]) -> [V; OUTPUTS] {
+        // SAFETY: the caller's promise.
+        let [none, zero, over_p2, over_p] =
+            unsafe { [splat(0.0), splat(1.0 / (P * P)), splat(0.5 / (P * P)), splat(0.5 / P)] };
+        let (even, odd) = (m[1].add(m[2]), m[1].subtract(m[2]));
+        [even.multiply(over_p2).subtract_product(m[0], zero), m[5].add_product(odd, over_p), none, none]
     }
 }
 

@@ -25,38 +25,46 @@ const fn weight(product: usize) -> usize {
     if product < POINTS { product } else { POINTS }
 }
 
-/// The products' order, by row and column of a tile's 9×9: sorted by matrix. And the matrix of each.
-const ORDER: ([[usize; LINE]; LINE], [usize; LINE * LINE]) = {
-    let (mut places, mut matrices) = ([[0; LINE]; LINE], [0; LINE * LINE]);
+/// Products by row and column of a tile's 9×9, in the order of their matrices, and row and column of each.
+const ORDER: ([[usize; LINE]; LINE], [(usize, usize); LINE * LINE]) = {
+    let (mut products, mut places) = ([[0; LINE]; LINE], [(0, 0); LINE * LINE]);
     let (mut matrix, mut next) = (0, 0);
     while matrix < MATRICES {
         let mut place = 0;
         while place < LINE * LINE {
             let (row, column) = (place / LINE, place % LINE);
             if weight(row) * WEIGHTS + weight(column) == matrix {
-                (places[row][column], matrices[next]) = (next, matrix);
+                (products[row][column], places[next]) = (next, (row, column));
                 next += 1;
             }
             place += 1;
         }
         matrix += 1;
     }
-    (places, matrices)
+    (products, places)
 };
-static PLACES: [[usize; LINE]; LINE] = ORDER.0;
-static MATRIX: [usize; LINE * LINE] = ORDER.1;
+static PRODUCT: [[usize; LINE]; LINE] = ORDER.0;
+static PLACE: [(usize, usize); LINE * LINE] = ORDER.1;
 
 impl Scheme<LINE> for Stride2 {
     const STRIDE: usize = 2;
+    /// The even phase by F(2, 2) at 0, 1 and ∞, and the odd one's two outputs.
+    const SHORT: [bool; LINE] = [true, true, false, false, true, true, true, false, false];
 
     #[inline(always)]
     fn product(row: usize, column: usize) -> usize {
-        PLACES[row][column]
+        PRODUCT[row][column]
+    }
+
+    #[inline(always)]
+    fn place(product: usize) -> (usize, usize) {
+        PLACE[product]
     }
 
     #[inline(always)]
     fn matrix(product: usize) -> usize {
-        MATRIX[product]
+        let (row, column) = PLACE[product];
+        weight(row) * WEIGHTS + weight(column)
     }
 
     /// The outer taps as the polynomial `g₀ + g₂·x` at every point, and the middle one.
@@ -105,5 +113,19 @@ impl Scheme<LINE> for Stride2 {
             m[7].add_product(m[3], two_thirds).subtract(even),
             m[8].add(m[4]).add_product(m[3], four_thirds).subtract(odd),
         ]
+    }
+
+    #[inline(always)]
+    unsafe fn short_input_line<T: Scalar, V: Vector<T>>(d: [V; LINE]) -> [V; LINE] {
+        // SAFETY: the caller's promise.
+        let zero = unsafe { splat(0.0) };
+        [d[2].subtract(d[0]), d[2], zero, zero, d[4].subtract(d[2]), d[1], d[3], zero, zero]
+    }
+
+    #[inline(always)]
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; LINE]) -> [V; OUTPUTS] {
+        // SAFETY: the caller's promise.
+        let none = unsafe { splat(0.0) };
+        [m[5].add(m[1]).subtract(m[0]), m[6].add(m[1]).add(m[4]), none, none]
     }
 }
