@@ -4,12 +4,14 @@
 //! all images come sorted by what is short of them: x, nothing, y, both. So those that have a product are neighbours,
 //! whichever it is.
 
-use super::scheme::{OUTPUTS, SHORT_OUTPUTS};
+use super::scheme::SHORT_OUTPUTS;
 use std::ops::Range;
 
 /// The tiles of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
+    /// Outputs of a tile along one axis, if it is not short.
+    outputs: usize,
     /// Tiles of an image that are not short, along y and x: a short one may follow.
     full: (usize, usize),
     /// Rows and columns of an image's tiles of each kind.
@@ -33,9 +35,9 @@ pub(super) struct Tile {
 const ORDER: [(bool, bool); 4] = [(false, true), (false, false), (true, false), (true, true)];
 
 impl Grid {
-    pub(super) fn new(images: usize, out_h: usize, out_w: usize) -> Self {
-        let is_short = |size: usize| (1..=SHORT_OUTPUTS).contains(&(size % OUTPUTS));
-        let full = [out_h, out_w].map(|size| size.div_ceil(OUTPUTS) - usize::from(is_short(size)));
+    pub(super) fn new(outputs: usize, images: usize, out_h: usize, out_w: usize) -> Self {
+        let is_short = |size: usize| (1..=SHORT_OUTPUTS).contains(&(size % outputs));
+        let full = [out_h, out_w].map(|size| size.div_ceil(outputs) - usize::from(is_short(size)));
         let short = [out_h, out_w].map(|size| usize::from(is_short(size)));
         let along = |axis: usize, is_short: bool| if is_short { short[axis] } else { full[axis] };
         let extents = ORDER.map(|(y, x)| (along(0, y), along(1, x)));
@@ -44,7 +46,7 @@ impl Grid {
             end += images * rows * columns;
             end
         });
-        Self { full: full.into(), extents, ends }
+        Self { outputs, full: full.into(), extents, ends }
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -58,7 +60,8 @@ impl Grid {
         let index = index - self.begin(kind);
         let row = if short.0 { self.full.0 } else { index / columns % rows };
         let column = if short.1 { self.full.1 } else { index % columns };
-        Tile { image: index / (rows * columns), y: row * OUTPUTS, x: column * OUTPUTS, short }
+        let image = index / (rows * columns);
+        Tile { image, y: row * self.outputs, x: column * self.outputs, short }
     }
 
     /// Where a kind begins.
@@ -97,13 +100,15 @@ mod tests {
     /// Every output is in one tile, and the tiles that have a product are the neighbours that `having` names.
     #[test]
     fn tiles_cover_every_output_once() {
-        for (images, out_h, out_w) in [(1, 14, 14), (3, 14, 5), (2, 3, 18), (1, 1, 1), (2, 8, 7), (2, 2, 12)]
+        let sizes = [(1, 14, 14), (3, 14, 5), (2, 3, 18), (1, 1, 1), (2, 8, 7), (2, 2, 12)];
+        for (full_outputs, (images, out_h, out_w)) in
+            sizes.into_iter().flat_map(|size| [(3, size), (4, size)])
         {
-            let grid = Grid::new(images, out_h, out_w);
+            let grid = Grid::new(full_outputs, images, out_h, out_w);
             let tiles: Vec<Tile> = (0..grid.tiles()).map(|index| grid.tile(index)).collect();
             let mut covered = vec![0; images * out_h * out_w];
             for tile in &tiles {
-                let outputs = |short| if short { SHORT_OUTPUTS } else { OUTPUTS };
+                let outputs = |short| if short { SHORT_OUTPUTS } else { full_outputs };
                 for y in tile.y..(tile.y + outputs(tile.short.0)).min(out_h) {
                     for x in tile.x..(tile.x + outputs(tile.short.1)).min(out_w) {
                         covered[(tile.image * out_h + y) * out_w + x] += 1;

@@ -12,6 +12,7 @@
 mod grid;
 mod scheme;
 mod stride1;
+mod stride1_narrow;
 mod stride2;
 mod vector;
 mod weights;
@@ -22,6 +23,7 @@ use super::Call;
 use super::direct::GAP;
 use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
+use super::im2col::Geometry;
 use crate::backend::ConvolutionGeometry;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::{
@@ -30,10 +32,13 @@ use crate::backend::cpu::panels::{
 use crate::tensor::Scalar;
 use grid::{Grid, Tile};
 use rayon::prelude::*;
-use scheme::{MATRICES, MOST_PRODUCTS, OUTPUTS, Scheme, transform_input, transform_output};
+use scheme::{
+    MATRICES, MOST_OUTPUTS, MOST_PRODUCTS, Scheme, products_along, transform_input, transform_output,
+};
 use std::marker::PhantomData;
 use std::ops::Range;
 use stride1::Stride1;
+use stride1_narrow::Stride1Narrow;
 use stride2::Stride2;
 use vector::{MOST_LANES, Transform, Vector};
 
@@ -47,6 +52,8 @@ const BLOCK_TILES: usize = 2 * MOST_ROWS;
 const RESIDENT_BYTES: usize = 640 << 10;
 /// Blocks that a core takes through both steps come in multiples of this, so that few cores finish together.
 const BLOCKS_MULTIPLE: usize = 4;
+/// Bytes of weights that no cache keeps from one image to the next.
+const FROM_MEMORY: usize = 16 << 20;
 /// Fewer input channels leave too little to multiply beside the transforms.
 const FEWEST_INPUTS: usize = 16;
 
@@ -60,11 +67,23 @@ pub(super) fn conv2d<O: Operand>(
     weights: &TransformedWeights<O>,
     out: &mut [O::Sum],
 ) {
-    match call.geometry.stride {
+    let Geometry { stride, out_h, out_w, .. } = call.geometry;
+    match stride {
+        Stride1Narrow::STRIDE if weights.panels().bytes() >= FROM_MEMORY && narrow_is_near(out_h, out_w) => {
+            by_scheme::<O, Stride1Narrow, _>(call, weights.panels(), out);
+        }
         Stride1::STRIDE => by_scheme::<O, Stride1, _>(call, weights.panels(), out),
         Stride2::STRIDE => by_scheme::<O, Stride2, _>(call, weights.panels(), out),
         stride => unreachable!("no scheme serves a stride of {stride}"),
     }
+}
+
+/// Whether tiles of 3×3 outputs take a quarter more products at most than those of 4×4. For every batch the same, so that an
+/// image's bits do not depend on the others.
+fn narrow_is_near(out_h: usize, out_w: usize) -> bool {
+    let narrow = [out_h, out_w].map(products_along::<Stride1Narrow, _>);
+    let wide = [out_h, out_w].map(products_along::<Stride1, _>);
+    4 * narrow[0] * narrow[1] <= 5 * wide[0] * wide[1]
 }
 
 fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
@@ -73,7 +92,7 @@ fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
     out: &mut [O::Sum],
 ) {
     let g = &call.geometry;
-    let grid = Grid::new(out.len() / (g.out_h * g.out_w * call.bias.len()), g.out_h, g.out_w);
+    let grid = Grid::new(S::OUTPUTS, out.len() / (g.out_h * g.out_w * call.bias.len()), g.out_h, g.out_w);
     let tiles = grid.tiles();
     let tile_bytes = S::PRODUCTS * g.inputs.next_multiple_of(MOST_LANES) / O::NUMBERS * size_of::<O>();
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
@@ -227,8 +246,9 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
             }
             let (first, count) = (having.start - tiles.start, having.len());
             // Behind a panel's last matrix comes another task's first.
-            let (weights, next) = weights[S::matrix(i) * matrix..].split_at(matrix);
-            let next = &next[..matrix.min(next.len())];
+            let next = if i + 1 < S::PRODUCTS { S::matrix(i + 1) } else { MATRICES };
+            let next = weights.get(next * matrix..(next + 1) * matrix).unwrap_or_default();
+            let weights = &weights[S::matrix(i) * matrix..][..matrix];
             let next_rows = transformed.get((i + 1) * plane + first * stride..).unwrap_or_default();
             let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
             let groups = count.div_ceil(MOST_ROWS);
@@ -368,11 +388,11 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize, const Y: bool, const X: bool
                 let products = &data[place * PANEL + offset..];
                 // SAFETY: the caller has the instructions; the assertions above bound the products.
                 let load = |i: usize| unsafe { V::load(products.as_ptr().add(i * count * PANEL)) };
-                let store = |row: usize, line: [V; OUTPUTS]| {
+                let store = |row: usize, line: [V; MOST_OUTPUTS]| {
                     if top + row >= g.out_h {
                         return;
                     }
-                    for (column, value) in line.into_iter().enumerate() {
+                    for (column, value) in line.into_iter().take(S::OUTPUTS).enumerate() {
                         if left + column >= g.out_w {
                             break;
                         }

@@ -3,8 +3,8 @@
 use super::vector::Vector;
 use crate::tensor::Scalar;
 
-/// Outputs of a tile along one axis.
-pub(super) const OUTPUTS: usize = 4;
+/// Outputs of a tile along one axis, of any scheme.
+pub(super) const MOST_OUTPUTS: usize = 4;
 /// Outputs of a short tile, which ends an axis where that many are left, or fewer.
 pub(super) const SHORT_OUTPUTS: usize = 2;
 /// Taps of the kernel along one axis.
@@ -16,14 +16,16 @@ pub(super) const MATRICES: usize = WEIGHTS * WEIGHTS;
 /// Products of a tile, of any scheme.
 pub(super) const MOST_PRODUCTS: usize = 81;
 
-/// The transforms of one stride along one axis, for four outputs of LINE inputs by as many products:
-/// `output(kernel(g) ⊙ input(d))`. Tiles of 4×4 outputs go through them along both axes. A tile may be short along either:
-/// two outputs take some of the products only, with the same weights.
+/// Transforms along one axis, for a few outputs of LINE inputs by as many products: `output(kernel(g) ⊙ input(d))`. Tiles go
+/// through them along both axes. A tile may be short along either: two outputs take some of the products only, with the
+/// same weights.
 ///
 /// Every one is compiled into its callers, on whose vectors it works: the machine must have their instructions.
 pub(super) trait Scheme<const LINE: usize>: Sync {
     /// Pixels from one output to the next.
     const STRIDE: usize;
+    /// Outputs along one axis.
+    const OUTPUTS: usize;
     /// Products of a tile.
     const PRODUCTS: usize = LINE * LINE;
 
@@ -55,15 +57,17 @@ pub(super) trait Scheme<const LINE: usize>: Sync {
     /// The machine has the vectors' instructions.
     unsafe fn short_input_line<T: Scalar, V: Vector<T>>(inputs: [V; LINE]) -> [V; LINE];
 
+    /// The first [`Scheme::OUTPUTS`] count.
+    ///
     /// # Safety
     /// The machine has the vectors' instructions.
-    unsafe fn output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; OUTPUTS];
+    unsafe fn output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; MOST_OUTPUTS];
 
     /// The same for a short tile: of the products those that it has are read, the first two outputs count.
     ///
     /// # Safety
     /// The machine has the vectors' instructions.
-    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; OUTPUTS];
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(products: [V; LINE]) -> [V; MOST_OUTPUTS];
 }
 
 // Each transform walks the columns first, as the values are read, and then the rows, as they are written: that keeps the
@@ -144,7 +148,7 @@ pub(super) unsafe fn transform_input<T, V, S, const LINE: usize, const Y: bool, 
 #[inline(always)]
 pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool, const X: bool>(
     load: impl Fn(usize) -> V,
-    mut store: impl FnMut(usize, [V; OUTPUTS]),
+    mut store: impl FnMut(usize, [V; MOST_OUTPUTS]),
 ) where
     T: Scalar,
     V: Vector<T>,
@@ -153,7 +157,7 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
     // SAFETY: the caller's promise.
     unsafe {
         let zero = V::splat(T::ZERO);
-        let mut columns = [[zero; OUTPUTS]; LINE];
+        let mut columns = [[zero; MOST_OUTPUTS]; LINE];
         for column in 0..LINE {
             if X && !S::SHORT[column] {
                 continue;
@@ -166,7 +170,7 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
             }
             columns[column] = if Y { S::short_output_line(values) } else { S::output_line(values) };
         }
-        for row in 0..if Y { SHORT_OUTPUTS } else { OUTPUTS } {
+        for row in 0..if Y { SHORT_OUTPUTS } else { S::OUTPUTS } {
             let mut values = [zero; LINE];
             for column in 0..LINE {
                 values[column] = columns[column][row];
@@ -174,6 +178,17 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
             store(row, if X { S::short_output_line(values) } else { S::output_line(values) });
         }
     }
+}
+
+/// Products of all tiles along an axis of so many outputs.
+pub(super) fn products_along<S: Scheme<LINE>, const LINE: usize>(outputs: usize) -> usize {
+    let (full, left) = (outputs / S::OUTPUTS, outputs % S::OUTPUTS);
+    let last = match left {
+        0 => 0,
+        1..=SHORT_OUTPUTS => S::SHORT.iter().filter(|&&has| has).count(),
+        _ => LINE,
+    };
+    full * LINE + last
 }
 
 /// A constant in every lane.
@@ -189,6 +204,7 @@ pub(super) unsafe fn splat<T: Scalar, V: Vector<T>>(value: f64) -> V {
 #[cfg(test)]
 mod tests {
     use super::super::stride1::Stride1;
+    use super::super::stride1_narrow::Stride1Narrow;
     use super::super::stride2::Stride2;
     use super::super::vector::{MOST_LANES, Transform, run};
     use super::*;
@@ -232,7 +248,7 @@ mod tests {
                         for (column, value) in line.into_iter().enumerate() {
                             let mut lanes = [T::ZERO; MOST_LANES];
                             value.store(lanes.as_mut_ptr());
-                            self.outputs[row * OUTPUTS + column] = lanes[V::LANES - 1];
+                            self.outputs[row * MOST_OUTPUTS + column] = lanes[V::LANES - 1];
                         }
                     },
                 );
@@ -256,7 +272,7 @@ mod tests {
         let kernel: Vec<T> = (0..TAPS * TAPS).map(value).collect();
         let input: Vec<T> = (50..50 + LINE * LINE).map(value).collect();
         for instructions in Instructions::available() {
-            let mut outputs = [T::ZERO; OUTPUTS * OUTPUTS];
+            let mut outputs = [T::ZERO; MOST_OUTPUTS * MOST_OUTPUTS];
             let tile = Tile::<T, S, LINE, Y, X> {
                 kernel: &kernel,
                 input: &input,
@@ -265,10 +281,11 @@ mod tests {
             };
             run(instructions, tile);
             for (i, output) in outputs.iter().enumerate() {
-                if Y && i / OUTPUTS >= SHORT_OUTPUTS || X && i % OUTPUTS >= SHORT_OUTPUTS {
+                let outputs = |short| if short { SHORT_OUTPUTS } else { S::OUTPUTS };
+                if i / MOST_OUTPUTS >= outputs(Y) || i % MOST_OUTPUTS >= outputs(X) {
                     continue;
                 }
-                let (y, x) = (i / OUTPUTS * S::STRIDE, i % OUTPUTS * S::STRIDE);
+                let (y, x) = (i / MOST_OUTPUTS * S::STRIDE, i % MOST_OUTPUTS * S::STRIDE);
                 let expected: f64 = (0..TAPS * TAPS)
                     .map(|i| kernel[i].to_f64() * input[(y + i / TAPS) * LINE + x + i % TAPS].to_f64())
                     .sum();
@@ -285,6 +302,7 @@ mod tests {
     #[test]
     fn a_tile_of_doubles_equals_the_definition() {
         tiles_equal_the_definition::<f64, Stride1, 6>(1e-11);
+        tiles_equal_the_definition::<f64, Stride1Narrow, 5>(1e-11);
         tiles_equal_the_definition::<f64, Stride2, 9>(1e-11);
     }
 
@@ -292,6 +310,7 @@ mod tests {
     #[test]
     fn a_tile_of_singles_equals_the_definition() {
         tiles_equal_the_definition::<f32, Stride1, 6>(5e-3);
+        tiles_equal_the_definition::<f32, Stride1Narrow, 5>(5e-3);
         tiles_equal_the_definition::<f32, Stride2, 9>(5e-3);
     }
 
@@ -315,6 +334,14 @@ mod tests {
             }
         }
         check::<Stride1, 6>();
+        check::<Stride1Narrow, 5>();
         check::<Stride2, 9>();
+    }
+
+    #[test]
+    fn products_along_an_axis_are_counted() {
+        assert_eq!([14, 16, 3].map(products_along::<Stride1, 6>), [22, 24, 6]);
+        assert_eq!([14, 16, 3].map(products_along::<Stride1Narrow, 5>), [24, 29, 5]);
+        assert_eq!([14, 16, 3].map(products_along::<Stride2, 9>), [32, 36, 9]);
     }
 }

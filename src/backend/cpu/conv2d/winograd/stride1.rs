@@ -6,7 +6,7 @@
 //! evaluated at the points 0, ±[`P`], ±[`Q`] and ∞, multiplied there, and the product is interpolated. Any points give
 //! the same result but for rounding. The interpolation's denominators belong to `A` here: there they cost nothing.
 
-use super::scheme::{OUTPUTS, Scheme, TAPS, WEIGHTS, splat};
+use super::scheme::{MOST_OUTPUTS, Scheme, TAPS, WEIGHTS, splat};
 use super::vector::Vector;
 use crate::tensor::Scalar;
 
@@ -17,12 +17,13 @@ pub(super) struct Stride1;
 pub(super) const POINTS: usize = 6;
 
 /// One point and its negative.
-const P: f64 = std::f64::consts::FRAC_1_SQRT_2;
+pub(super) const P: f64 = std::f64::consts::FRAC_1_SQRT_2;
 /// The other point and its negative. `P·Q = 1` keeps the constants of the input's transform near one.
-const Q: f64 = std::f64::consts::SQRT_2;
+pub(super) const Q: f64 = std::f64::consts::SQRT_2;
 
 impl Scheme<POINTS> for Stride1 {
     const STRIDE: usize = 1;
+    const OUTPUTS: usize = 4;
     /// 0, ±[`P`] and ∞: F(2, 3).
     const SHORT: [bool; POINTS] = [true, true, true, false, false, true];
 
@@ -79,13 +80,13 @@ impl Scheme<POINTS> for Stride1 {
 
     /// `Aᵀ·m`. Column p of `Aᵀ` holds the powers of p over `∏(p − q)`, over the finite points q ≠ p.
     #[inline(always)]
-    unsafe fn output_line<T: Scalar, V: Vector<T>>(m: [V; POINTS]) -> [V; OUTPUTS] {
+    unsafe fn output_line<T: Scalar, V: Vector<T>>(m: [V; POINTS]) -> [V; MOST_OUTPUTS] {
         let (over_p, over_q) = (1.0 / denominator(P, Q), 1.0 / denominator(Q, P));
         // SAFETY: the caller's promise.
         let p =
             unsafe { [splat(over_p), splat(P * over_p), splat(P * P * over_p), splat(P * P * P * over_p)] };
         // SAFETY: the caller's promise.
-        let q: [V; OUTPUTS] =
+        let q: [V; MOST_OUTPUTS] =
             unsafe { [splat(over_q), splat(Q * over_q), splat(Q * Q * over_q), splat(Q * Q * Q * over_q)] };
         // SAFETY: the caller's promise.
         let zero = unsafe { splat(1.0 / (P * P * Q * Q)) };
@@ -114,7 +115,7 @@ impl Scheme<POINTS> for Stride1 {
     }
 
     #[inline(always)]
-    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; POINTS]) -> [V; OUTPUTS] {
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; POINTS]) -> [V; MOST_OUTPUTS] {
         // SAFETY: the caller's promise.
         let [none, zero, over_p2, over_p] =
             unsafe { [splat(0.0), splat(1.0 / (P * P)), splat(0.5 / (P * P)), splat(0.5 / P)] };

@@ -6,7 +6,7 @@
 //! axes together take 81 products for 16 outputs where the definition takes 144. All of it is linear in each axis, so
 //! that both kinds are rows of the same transforms: nine values of each column, then nine of each row.
 
-use super::scheme::{MATRICES, OUTPUTS, Scheme, TAPS, WEIGHTS, splat};
+use super::scheme::{MATRICES, MOST_OUTPUTS, Scheme, TAPS, WEIGHTS, splat};
 use super::vector::Vector;
 use crate::tensor::Scalar;
 
@@ -16,7 +16,7 @@ pub(super) struct Stride2;
 /// Points at which the even phase is evaluated.
 const POINTS: usize = 5;
 /// Products along one axis, and as many inputs: the even phase's points, then the odd one's outputs.
-pub(super) const LINE: usize = POINTS + OUTPUTS;
+pub(super) const LINE: usize = POINTS + MOST_OUTPUTS;
 
 const _: () = assert!(WEIGHTS == POINTS + 1, "a weight for each point, and the middle tap");
 
@@ -48,6 +48,7 @@ static PLACE: [(usize, usize); LINE * LINE] = ORDER.1;
 
 impl Scheme<LINE> for Stride2 {
     const STRIDE: usize = 2;
+    const OUTPUTS: usize = MOST_OUTPUTS;
     /// The even phase by F(2, 2) at 0, 1 and ∞, and the odd one's two outputs.
     const SHORT: [bool; LINE] = [true, true, false, false, true, true, true, false, false];
 
@@ -98,7 +99,7 @@ impl Scheme<LINE> for Stride2 {
     /// The even phase's products through the powers of each point over `∏(p − q)`, over the finite points q ≠ p; the odd one's
     /// added.
     #[inline(always)]
-    unsafe fn output_line<T: Scalar, V: Vector<T>>(m: [V; LINE]) -> [V; OUTPUTS] {
+    unsafe fn output_line<T: Scalar, V: Vector<T>>(m: [V; LINE]) -> [V; MOST_OUTPUTS] {
         // SAFETY: the caller's promise.
         let [half, sixth, third, two_thirds, four_thirds] = unsafe {
             [splat(1.0 / 2.0), splat(1.0 / 6.0), splat(1.0 / 3.0), splat(2.0 / 3.0), splat(4.0 / 3.0)]
@@ -123,7 +124,7 @@ impl Scheme<LINE> for Stride2 {
     }
 
     #[inline(always)]
-    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; LINE]) -> [V; OUTPUTS] {
+    unsafe fn short_output_line<T: Scalar, V: Vector<T>>(m: [V; LINE]) -> [V; MOST_OUTPUTS] {
         // SAFETY: the caller's promise.
         let none = unsafe { splat(0.0) };
         [m[5].add(m[1]).subtract(m[0]), m[6].add(m[1]).add(m[4]), none, none]
