@@ -1,7 +1,7 @@
 //! `conv2d`: convolution, bias, residual and ReLU.
 //!
 //! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
-//! convolutions of stride 1 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
+//! convolutions of strides 1 and 2 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
 //! ([`direct`]). A processor with tiles multiplies bfloat16 so much faster that every product of the definition costs less
 //! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two. Those
 //! that see pixels are computed one step finer ([`Arithmetic::tiled`]).
