@@ -2,6 +2,7 @@
 
 use super::vector::Vector;
 use crate::tensor::Scalar;
+use std::mem::MaybeUninit;
 
 /// Outputs of a tile along one axis, of any scheme.
 pub(super) const MOST_OUTPUTS: usize = 4;
@@ -112,16 +113,21 @@ pub(super) unsafe fn transform_input<T, V, S, const LINE: usize, const Y: bool, 
     V: Vector<T>,
     S: Scheme<LINE>,
 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; every column is written before any is read.
     unsafe {
         let zero = V::splat(T::ZERO);
-        let mut columns = [[zero; LINE]; LINE];
-        for column in 0..if X { S::SHORT_INPUTS } else { LINE } {
+        // What is not written yet is not filled with zeros either: they are kilobytes.
+        let mut columns = [const { MaybeUninit::<[V; LINE]>::uninit() }; LINE];
+        for column in 0..LINE {
+            if X && column >= S::SHORT_INPUTS {
+                columns[column].write([zero; LINE]);
+                continue;
+            }
             let mut values = [zero; LINE];
             for row in 0..if Y { S::SHORT_INPUTS } else { LINE } {
                 values[row] = load(row, column);
             }
-            columns[column] = if Y { S::short_input_line(values) } else { S::input_line(values) };
+            columns[column].write(if Y { S::short_input_line(values) } else { S::input_line(values) });
         }
         for row in 0..LINE {
             if Y && !S::SHORT[row] {
@@ -129,7 +135,7 @@ pub(super) unsafe fn transform_input<T, V, S, const LINE: usize, const Y: bool, 
             }
             let mut values = [zero; LINE];
             for column in 0..LINE {
-                values[column] = columns[column][row];
+                values[column] = columns[column].assume_init_ref()[row];
             }
             let line = if X { S::short_input_line(values) } else { S::input_line(values) };
             for column in 0..LINE {
@@ -154,12 +160,13 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
     V: Vector<T>,
     S: Scheme<LINE>,
 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; every column is written before any is read.
     unsafe {
         let zero = V::splat(T::ZERO);
-        let mut columns = [[zero; MOST_OUTPUTS]; LINE];
+        let mut columns = [const { MaybeUninit::<[V; MOST_OUTPUTS]>::uninit() }; LINE];
         for column in 0..LINE {
             if X && !S::SHORT[column] {
+                columns[column].write([zero; MOST_OUTPUTS]);
                 continue;
             }
             let mut values = [zero; LINE];
@@ -168,12 +175,12 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
                     values[row] = load(S::product(row, column));
                 }
             }
-            columns[column] = if Y { S::short_output_line(values) } else { S::output_line(values) };
+            columns[column].write(if Y { S::short_output_line(values) } else { S::output_line(values) });
         }
         for row in 0..if Y { SHORT_OUTPUTS } else { S::OUTPUTS } {
             let mut values = [zero; LINE];
             for column in 0..LINE {
-                values[column] = columns[column][row];
+                values[column] = columns[column].assume_init_ref()[row];
             }
             store(row, if X { S::short_output_line(values) } else { S::output_line(values) });
         }
