@@ -90,7 +90,7 @@ pub(super) fn part<O>(whole: &[O], index: usize, parts: usize) -> &[O] {
     &whole[whole.len() * index / parts..whole.len() * (index + 1) / parts]
 }
 
-/// Rows of a left matrix inside a slice.
+/// Rows of a left matrix inside a slice. They may overlap.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, O> {
     /// The first element of the first row, and all that follow.
@@ -99,6 +99,18 @@ pub(super) struct Rows<'a, O> {
     pub(super) stride: usize,
     /// Rows, [`MOST_ROWS`] at most.
     pub(super) count: usize,
+    /// A row is so many runs of elements, all of one length.
+    pub(super) runs: usize,
+    /// Elements from one run to the next.
+    pub(super) run_stride: usize,
+}
+
+impl<'a, O> Rows<'a, O> {
+    /// Rows that are one run each.
+    #[inline(always)]
+    pub(super) fn unbroken(data: &'a [O], stride: usize, count: usize) -> Self {
+        Self { data, stride, count, runs: 1, run_stride: 0 }
+    }
 }
 
 /// Where a product goes.
@@ -138,7 +150,9 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
 ) {
     let depth = panel.len() / PANEL;
     assert!((1..=MOST_ROWS).contains(&rows.count), "a product takes 1 to {MOST_ROWS} rows");
-    assert!(rows.data.len() >= (rows.count - 1) * rows.stride + depth, "every row is inside the slice");
+    assert!(rows.runs > 0 && depth.is_multiple_of(rows.runs), "the runs of a row are of one length");
+    let last = (rows.count - 1) * rows.stride + (rows.runs - 1) * rows.run_stride + depth / rows.runs;
+    assert!(rows.data.len() >= last, "every row is inside the slice");
     assert!((1..=PANEL).contains(&store.width), "a panel has 1 to {PANEL} columns");
     if let Some(finish) = &store.finish {
         let last = (rows.count - 1) * store.stride + store.width;
@@ -176,9 +190,12 @@ fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[
     let _ = instructions;
     for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
         let mut totals = [O::Sum::ZERO; PANEL];
-        for (&value, weights) in rows.data[row * rows.stride..].iter().zip(panel.chunks_exact(PANEL)) {
-            for (total, &weight) in totals.iter_mut().zip(weights) {
-                *total += value.dot(weight);
+        for (run, panel) in panel.chunks_exact(panel.len() / rows.runs).enumerate() {
+            let values = &rows.data[row * rows.stride + run * rows.run_stride..];
+            for (&value, weights) in values.iter().zip(panel.chunks_exact(PANEL)) {
+                for (total, &weight) in totals.iter_mut().zip(weights) {
+                    *total += value.dot(weight);
+                }
             }
         }
         sums.copy_from_slice(&totals);
@@ -240,7 +257,7 @@ mod tests {
     use crate::random::philox::{Philox, Stream};
     use crate::tensor::relative_error;
 
-    const DEPTH: usize = 37;
+    const DEPTH: usize = 36;
     const STRIDE: usize = 41;
     /// Elements from one row of the destination to the next.
     const OUT: usize = 45;
@@ -250,11 +267,22 @@ mod tests {
         (0..4000).map(|i| philox.uniform(i) as f32 - 0.5).collect()
     }
 
-    /// Every number of rows, full and part panels, raw and finished, against the definition over operands as they are.
+    /// Every number of rows, in one run and in several, full and part panels, raw and finished, against the definition over
+    /// operands as they are.
     fn products_equal_the_definition<O: Operand<Sum = f32>>(operand: impl Fn(f32) -> O) {
+        for (runs, run_stride) in [(1, 0), (DEPTH / 6, 2), (DEPTH / 6, 9), (DEPTH, 1)] {
+            products_of_runs_equal_the_definition(&operand, runs, run_stride);
+        }
+    }
+
+    fn products_of_runs_equal_the_definition<O: Operand<Sum = f32>>(
+        operand: &impl Fn(f32) -> O,
+        runs: usize,
+        run_stride: usize,
+    ) {
         let values = values();
         let operands: Vec<O> = values.iter().map(|&value| operand(value)).collect();
-        let (data, panel) = operands.split_at(MOST_ROWS * STRIDE);
+        let (data, panel) = operands.split_at((MOST_ROWS + 1) * STRIDE);
         let panel = &panel[..DEPTH * PANEL];
         let (bias, residual) = (&values[..PANEL], &values[100..]);
         for instructions in Instructions::available() {
@@ -269,7 +297,11 @@ mod tests {
                 let mut expected = vec![9.0; MOST_ROWS * OUT];
                 for (row, column) in (0..count).flat_map(|row| (0..width).map(move |column| (row, column))) {
                     let mut value: f64 = (0..DEPTH)
-                        .map(|k| f64::from(data[row * STRIDE + k].dot(panel[k * PANEL + column])))
+                        .map(|k| {
+                            let (run, place) = (k / (DEPTH / runs), k % (DEPTH / runs));
+                            let value = data[row * STRIDE + run * run_stride + place];
+                            f64::from(value.dot(panel[k * PANEL + column]))
+                        })
                         .sum();
                     if let Some(finish) = finish {
                         value += f64::from(bias[column]);
@@ -284,14 +316,17 @@ mod tests {
                 unsafe {
                     multiply_panel(
                         instructions,
-                        Rows { data, stride: STRIDE, count },
+                        Rows { data, stride: STRIDE, count, runs, run_stride },
                         panel,
                         [&[]; 2],
                         store,
                     );
                 };
                 let error = relative_error(&out, &expected);
-                assert!(error < 1e-6, "{count}×{width} case {case}, {instructions:?}: {error:.1e}");
+                assert!(
+                    error < 1e-6,
+                    "{count}×{width} case {case}, {runs} runs, {instructions:?}: {error:.1e}"
+                );
             }
         }
     }
@@ -316,7 +351,7 @@ mod tests {
             let finish = Finish { bias: &[0.0; PANEL], residual: None, floor: 0.0 };
             let mut out = [0.0; 2 * PANEL];
             let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
-            let rows = Rows { data: &data, stride: STRIDE, count: 2 };
+            let rows = Rows::unbroken(&data, STRIDE, 2);
             // SAFETY: `out` holds the rows and is not used meanwhile.
             unsafe { multiply_panel(instructions, rows, panel, [&[]; 2], store) };
             assert!(out[..PANEL].iter().all(|value| value.is_nan()), "{instructions:?}");

@@ -19,17 +19,17 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes of panels, or of a strip, that stay in half of a core's second-level cache.
-const RESIDENT_BYTES: usize = 512 << 10;
+pub(super) const RESIDENT_BYTES: usize = 512 << 10;
 /// Panels a task takes at least, if there are as many: each time, its rows are brought again.
 const FEWEST_PANELS: usize = 8;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
-const TASK_PRODUCTS: usize = 3 << 20;
+pub(super) const TASK_PRODUCTS: usize = 3 << 20;
 /// Gathered rows are held this many elements farther apart than they are long, so that rows of a power of two of bytes
 /// do not all want the same place in a cache.
 pub(super) const GAP: usize = 16;
 /// Rows that lie a multiple of this many bytes apart do: they are copied. At half of it two places share them, which have ways
 /// enough.
-const ALIASING_BYTES: usize = 4096;
+pub(super) const ALIASING_BYTES: usize = 4096;
 
 /// `panels` holds the weights `[kh·kw·I, O]`.
 pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, out: &mut [O::Sum]) {
@@ -147,11 +147,12 @@ impl<O: Operand> Vectorized for Task<'_, O> {
                         width,
                         finish: Some(epilogue.at(row, channel)),
                     };
-                    let rows = Rows { data: &left[offset * stride..], stride, count };
+                    let rows = Rows::unbroken(&left[offset * stride..], stride, count);
                     let ahead = match in_place {
                         // The panels are there already: what comes from afar are the next strip's rows.
                         Some(input) if self.resident => {
                             let next_strip = input.get((first + self.strip) * depth..).unwrap_or_default();
+                            let next_strip = &next_strip[..(self.strip * depth).min(next_strip.len())];
                             if panel == self.chosen.start { [next_strip, &[]] } else { [&[][..]; 2] }
                         }
                         _ => share(panels.panel(next), offset / MOST_ROWS, products),

@@ -4,6 +4,7 @@ use crate::tensor::Scalar;
 use rayon::prelude::*;
 
 /// The sizes im2col needs.
+#[derive(Clone, Copy)]
 pub(super) struct Geometry {
     pub(super) h: usize,
     pub(super) w: usize,

@@ -2,7 +2,7 @@
 //!
 //! [`Convolutions::Exact`] sums every product of the definition ([`exact`]). [`Convolutions::Fast`] computes the 3×3
 //! convolutions of strides 1 and 2 by Winograd's algorithm ([`winograd`]) and all others on weights laid out once
-//! ([`direct`]). A processor with tiles multiplies bfloat16 so much faster that every product of the definition costs less
+//! ([`direct`]; without gathering patches where these are few weights, [`lines`]). A processor with tiles multiplies bfloat16 so much faster that every product of the definition costs less
 //! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two. Those
 //! that see pixels are computed one step finer ([`Arithmetic::tiled`]).
 
@@ -11,6 +11,7 @@ mod disjoint;
 mod epilogue;
 mod exact;
 mod im2col;
+mod lines;
 mod tiled;
 mod winograd;
 
@@ -209,6 +210,7 @@ pub(super) fn run<T: Scalar>(
     };
     match &convolution.weights {
         Weights::Exact(weight) => exact::conv2d(&call, weight, out),
+        Weights::Direct(panels) if lines::serves(&call.geometry, panels) => lines::conv2d(&call, panels, out),
         Weights::Direct(panels) => direct::conv2d(&call, panels, out),
         Weights::Winograd(weights) => winograd::conv2d(&call, weights, out),
         Weights::Bf16Direct(panels) => direct::conv2d(&call, panels, out),

@@ -42,14 +42,15 @@ pub(super) unsafe fn multiply<O: Operand>(
             floor: floor.to_f32(),
         }),
     };
-    let ahead =
-        ahead.map(|ahead| if ahead.is_empty() { panel.as_ptr().cast() } else { ahead.as_ptr().cast::<i8>() });
+    let ahead = ahead.map(|ahead| Ahead::new(ahead, panel));
+    let row =
+        Row { stride: rows.stride, runs: rows.runs, run: depth / rows.runs, run_stride: rows.run_stride };
     let (data, panel) = (rows.data.as_ptr(), panel.as_ptr());
     /// Calls a loop that is compiled for the number of rows.
     macro_rules! by_rows {
         ($kernel:ident, $count:expr, $rows:expr, $to:expr, [$($n:literal)+]) => {
             match $count {
-                $($n => $kernel::<$n>($rows.cast(), rows.stride, depth, panel.cast(), ahead, $to),)+
+                $($n => $kernel::<$n>($rows.cast(), row, panel.cast(), ahead, $to),)+
                 count => unreachable!("no loop takes {count} rows"),
             }
         };
@@ -80,6 +81,38 @@ pub(super) unsafe fn multiply<O: Operand>(
 
 /// 6 rows of two vectors leave four of AVX2's 16 registers for the operands.
 const AVX2_ROWS: usize = 6;
+
+/// What all rows have in common.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Elements from one row to the next.
+    stride: usize,
+    /// Runs of a row.
+    runs: usize,
+    /// Elements of a run.
+    run: usize,
+    /// Elements from one run to the next.
+    run_stride: usize,
+}
+
+/// What is fetched during a product: a line at every step at most, evenly, as memory takes no more than so many at a time.
+#[derive(Clone, Copy)]
+struct Ahead {
+    first: *const i8,
+    /// Bytes from one step to the next.
+    step: usize,
+}
+
+impl Ahead {
+    /// `bytes` while a product walks down `panel`, which is there already.
+    fn new<O>(ahead: &[O], panel: &[O]) -> Self {
+        if ahead.is_empty() {
+            return Self { first: panel.as_ptr().cast(), step: 0 };
+        }
+        let step = size_of_val(ahead).div_ceil(panel.len() / PANEL).min(LINE_BYTES);
+        Self { first: ahead.as_ptr().cast(), step }
+    }
+}
 
 /// [`Store`] in pointers.
 #[derive(Clone, Copy)]
@@ -190,10 +223,9 @@ macro_rules! kernel {
         #[target_feature(enable = $features)]
         unsafe fn $name<const R: usize>(
             rows: *const $operand,
-            stride: usize,
-            depth: usize,
+            row: Row,
             panel: *const $operand,
-            ahead: [*const i8; 2],
+            ahead: [Ahead; 2],
             to: Target,
         ) {
             // SAFETY: the caller's promise bounds every access; what is fetched ahead need not be there.
@@ -208,19 +240,28 @@ macro_rules! kernel {
                         }
                     }
                     let mut sums = [[$sums!(zero); 2]; R];
-                    for k in 0..depth {
-                        let weights = panel.add(k * PANEL + column);
-                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
-                        _mm_prefetch::<_MM_HINT_T1>(ahead[0].wrapping_add(k * LINE_BYTES));
-                        _mm_prefetch::<_MM_HINT_T1>(ahead[1].wrapping_add(k * LINE_BYTES));
-                        let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
-                        for row in 0..R {
-                            let value = $operands!(splat *rows.add(row * stride + k));
-                            for half in 0..2 {
-                                sums[row][half] =
-                                    $operands!(multiply_add value, weights[half], sums[row][half]);
+                    let (mut rows, mut panel, mut ahead) = (rows, panel.add(column), ahead);
+                    for _ in 0..row.runs {
+                        for k in 0..row.run {
+                            let weights = panel.add(k * PANEL);
+                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
+                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
+                            for Ahead { first, step } in ahead {
+                                _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(k * step));
                             }
+                            let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
+                            for i in 0..R {
+                                let value = $operands!(splat *rows.add(i * row.stride + k));
+                                for half in 0..2 {
+                                    sums[i][half] =
+                                        $operands!(multiply_add value, weights[half], sums[i][half]);
+                                }
+                            }
+                        }
+                        rows = rows.wrapping_add(row.run_stride);
+                        panel = panel.add(row.run * PANEL);
+                        for ahead in &mut ahead {
+                            ahead.first = ahead.first.wrapping_add(row.run * ahead.step);
                         }
                     }
                     for (half, column) in [column, column + $lanes].into_iter().enumerate() {

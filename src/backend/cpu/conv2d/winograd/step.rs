@@ -137,11 +137,8 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
             let group = count.div_ceil(groups);
             let products = &mut products[first * PANEL..][..count * PANEL];
             for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
-                let rows = Rows {
-                    data: &transformed[i * plane + (first + index * group) * stride..],
-                    stride,
-                    count: products.len() / PANEL,
-                };
+                let from = i * plane + (first + index * group) * stride;
+                let rows = Rows::unbroken(&transformed[from..], stride, products.len() / PANEL);
                 let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
                 let ahead = if groups > 1 && shared {
                     [part(next, index, groups), part(next_rows, index, groups)]
