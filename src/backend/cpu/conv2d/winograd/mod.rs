@@ -6,7 +6,7 @@
 //! ([`stride1_narrow`]), and 81 where it is 2 ([`stride2`]). The definition has 144 for as many outputs.
 //!
 //! Work goes in two steps ([`step`]). First inputs are transformed, `[block, product, tile, I]`. Then a block of tiles and a
-//! panel of output channels go through all products, back to pixels and through bias, residual and ReLU, without leaving the
+//! few panels of output channels go through all products, back to pixels and through bias, residual and ReLU, without leaving the
 //! core's second-level cache. With few input channels one core does both for a block; with many, all cores do the
 //! first step for a bounded number of blocks, and then the second.
 
@@ -46,6 +46,10 @@ const MOST_TRANSFORMED: usize = 12 << 20;
 const BLOCK_TILES: usize = 2 * MOST_ROWS;
 /// Bytes of a block's transformed inputs that leave room in a core's second-level cache of a megabyte.
 const RESIDENT_BYTES: usize = 640 << 10;
+/// Panels that a task takes, so that a block's transformed inputs are brought half as often.
+const PANELS_TOGETHER: usize = 2;
+/// Tasks a thread at least, so that threads finish together.
+const TASKS_PER_THREAD: usize = 4;
 /// Blocks that a core takes through both steps come in multiples of this, so that few cores finish together.
 const BLOCKS_MULTIPLE: usize = 4;
 /// Bytes of weights that no cache keeps from one image to the next.
@@ -108,7 +112,8 @@ fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
             let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
             let shared = Disjoint::new(transformed);
             (0..step.tiles.len()).for_each(|tile| step.transform_input(tile, &shared));
-            (0..panels.count()).for_each(|panel| step.multiply(panel, transformed, panels, epilogue, &out));
+            (0..panels.count())
+                .for_each(|panel| step.multiply(0, panel..panel + 1, transformed, panels, epilogue, &out));
         });
         return;
     }
@@ -123,8 +128,16 @@ fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
         let transformed: &mut [O] = bytemuck::cast_slice_mut(transformed.data_mut());
         let shared = Disjoint::new(transformed);
         (0..step.tiles.len()).into_par_iter().for_each(|tile| step.transform_input(tile, &shared));
-        // Neighbouring tasks share their panel.
-        let tasks = (0..blocks * panels.count()).into_par_iter().with_max_len(1);
-        tasks.for_each(|task| step.multiply(task, transformed, panels, epilogue, &out));
+        // Unless some of the threads would be left without a task.
+        let many =
+            blocks * panels.count() >= TASKS_PER_THREAD * PANELS_TOGETHER * rayon::current_num_threads();
+        let together = if many { PANELS_TOGETHER } else { 1 };
+        let groups = panels.count().div_ceil(together);
+        // Neighbouring tasks share their panels.
+        (0..blocks * groups).into_par_iter().with_max_len(1).for_each(|task| {
+            let (block, first) = (task % blocks, task / blocks * together);
+            let chosen = first..(first + together).min(panels.count());
+            step.multiply(block, chosen, transformed, panels, epilogue, &out);
+        });
     }
 }

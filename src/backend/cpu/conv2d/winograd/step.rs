@@ -9,7 +9,7 @@ use crate::backend::cpu::conv2d::disjoint::Disjoint;
 use crate::backend::cpu::conv2d::epilogue::Epilogue;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::{
-    Finish, MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, part, share,
+    Finish, MOST_ROWS, PANEL, Panels, Residual, Rows, Store, multiply_panel, part, share,
 };
 use crate::tensor::Scalar;
 use std::marker::PhantomData;
@@ -69,29 +69,29 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
         vector::run(self.call.instructions, task);
     }
 
-    /// One block of tiles by one panel.
+    /// One block of tiles by some panels.
     pub(super) fn multiply<O: Operand<Sum = T>>(
         &self,
-        task: usize,
+        block: usize,
+        chosen: Range<usize>,
         transformed: &[O],
         panels: &Panels<O>,
         epilogue: Epilogue<'_, T>,
         out: &Disjoint<'_, T>,
     ) {
-        let blocks = self.tiles.len().div_ceil(self.layout.tiles);
-        let (block, panel) = (task % blocks, task / blocks);
         let first = block * self.layout.tiles;
         let count = self.layout.tiles.min(self.tiles.len() - first);
-        let mut products = self.call.pool.tensor(&[S::PRODUCTS, count, PANEL]);
+        let mut products = self.call.pool.tensor(&[chosen.len(), S::PRODUCTS, count, PANEL]);
         let transformed = &transformed[block * self.layout.block..][..self.layout.block];
         let tiles = self.tiles.start + first..self.tiles.start + first + count;
-        let weights = (panels.from(panel), panels.depth() / MATRICES * PANEL);
-        self.multiply_planes(&tiles, transformed, weights, products.data_mut());
-        let products = Products { data: products.data(), tiles, channel: panel * PANEL };
-        self.transform_output::<false, false>(&products, epilogue, out);
-        self.transform_output::<false, true>(&products, epilogue, out);
-        self.transform_output::<true, false>(&products, epilogue, out);
-        self.transform_output::<true, true>(&products, epilogue, out);
+        self.multiply_planes(&tiles, transformed, panels, chosen.clone(), products.data_mut());
+        for (panel, data) in chosen.zip(products.data().chunks_exact(S::PRODUCTS * count * PANEL)) {
+            let products = Products { data, tiles: tiles.clone(), channel: panel * PANEL };
+            self.transform_output::<false, false>(&products, epilogue, out);
+            self.transform_output::<false, true>(&products, epilogue, out);
+            self.transform_output::<true, false>(&products, epilogue, out);
+            self.transform_output::<true, true>(&products, epilogue, out);
+        }
     }
 
     /// The outputs of the block's tiles of one kind.
@@ -108,45 +108,56 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
         }
     }
 
-    /// The products of a block's tiles with a panel, `[product, tile, PANEL]`, as far as tiles have them. The weights begin
-    /// with the panel's, `[36, I, PANEL]`, matrices of `matrix` operands.
+    /// The products of a block's tiles with some panels, `[panel, product, tile, PANEL]`, as far as tiles have them. A panel's
+    /// weights are `[36, I, PANEL]`. The panels follow one another for every product, whose rows come from afar.
     fn multiply_planes<O: Operand<Sum = T>>(
         &self,
         tiles: &Range<usize>,
         transformed: &[O],
-        (weights, matrix): (&[O], usize),
+        panels: &Panels<O>,
+        chosen: Range<usize>,
         products: &mut [T],
     ) {
         let Layout { stride, plane, .. } = self.layout;
+        let matrix = panels.depth() / MATRICES * PANEL;
         // Weights of one block only come from memory, and are all that counts.
         let shared = self.tiles.len() > tiles.len();
-        for (i, products) in products.chunks_exact_mut(tiles.len() * PANEL).enumerate() {
+        let plane_products = tiles.len() * PANEL;
+        for i in 0..S::PRODUCTS {
             let (row, column) = S::place(i);
             let having = self.grid.having(tiles, (!S::SHORT[row], !S::SHORT[column]));
             if having.is_empty() {
                 continue;
             }
             let (first, count) = (having.start - tiles.start, having.len());
-            // Behind a panel's last matrix comes another task's first.
-            let next = if i + 1 < S::PRODUCTS { S::matrix(i + 1) } else { MATRICES };
-            let next = weights.get(next * matrix..(next + 1) * matrix).unwrap_or_default();
-            let weights = &weights[S::matrix(i) * matrix..][..matrix];
             let next_rows = transformed.get((i + 1) * plane + first * stride..).unwrap_or_default();
             let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
             let groups = count.div_ceil(MOST_ROWS);
             let group = count.div_ceil(groups);
-            let products = &mut products[first * PANEL..][..count * PANEL];
-            for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
-                let from = i * plane + (first + index * group) * stride;
-                let rows = Rows::unbroken(&transformed[from..], stride, products.len() / PANEL);
-                let store = Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
-                let ahead = if groups > 1 && shared {
-                    [part(next, index, groups), part(next_rows, index, groups)]
-                } else {
-                    share(next, index, groups)
+            for panel in chosen.clone() {
+                let weights = &panels.panel(panel)[S::matrix(i) * matrix..][..matrix];
+                // Behind the last panel's matrix comes the first one's next, and behind its last another task's first.
+                let next = match (panel + 1 < chosen.end, i + 1 < S::PRODUCTS) {
+                    (true, _) => panels.from(panel + 1).get(S::matrix(i) * matrix..),
+                    (false, true) => panels.from(chosen.start).get(S::matrix(i + 1) * matrix..),
+                    (false, false) => panels.from(chosen.end).get(..),
                 };
-                // SAFETY: `products` is borrowed mutably and holds the rows.
-                unsafe { multiply_panel(self.call.instructions, rows, weights, ahead, store) };
+                let next = next.and_then(|next| next.get(..matrix)).unwrap_or_default();
+                let place = ((panel - chosen.start) * S::PRODUCTS + i) * plane_products + first * PANEL;
+                let products = &mut products[place..][..count * PANEL];
+                for (index, products) in products.chunks_mut(group * PANEL).enumerate() {
+                    let from = i * plane + (first + index * group) * stride;
+                    let rows = Rows::unbroken(&transformed[from..], stride, products.len() / PANEL);
+                    let store =
+                        Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+                    let ahead = if groups > 1 && shared {
+                        [part(next, index, groups), part(next_rows, index, groups)]
+                    } else {
+                        share(next, index, groups)
+                    };
+                    // SAFETY: `products` is borrowed mutably and holds the rows.
+                    unsafe { multiply_panel(self.call.instructions, rows, weights, ahead, store) };
+                }
             }
         }
     }
@@ -305,8 +316,10 @@ unsafe fn finish<T: Scalar, V: Vector<T>>(sums: V, finish: &Finish<'_, T>, out: 
     // SAFETY: the caller's promise; the slices have a vector's length.
     unsafe {
         let mut sums = sums.add(V::load(finish.bias[..V::LANES].as_ptr()));
-        if let Some(residual) = finish.residual {
-            sums = sums.add(V::load(residual[..V::LANES].as_ptr()));
+        match finish.residual {
+            Residual::None => {}
+            Residual::Of(residual) => sums = sums.add(V::load(residual[..V::LANES].as_ptr())),
+            Residual::InPlace => sums = sums.add(V::load(out[..V::LANES].as_ptr())),
         }
         sums.at_least(V::splat(finish.floor)).store(out[..V::LANES].as_mut_ptr());
     }
