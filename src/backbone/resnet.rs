@@ -82,8 +82,8 @@ impl<B: Backend> ResNet<B> {
         for (blocks, name) in self.levels.iter().zip(LAYERS) {
             let mut stream: Option<B::Tensor> = None;
             for block in blocks {
-                let previous = stream.as_ref().or(outputs.last()).unwrap_or(&stem);
-                stream = Some(block.forward(backend, previous)?);
+                let shared = outputs.last().unwrap_or(&stem);
+                stream = Some(block.forward(backend, stream, shared)?);
             }
             outputs.extend(stream);
             watch(name)?;
@@ -93,18 +93,23 @@ impl<B: Backend> ResNet<B> {
 }
 
 impl<B: Backend> ResidualBlock<B> {
-    fn forward(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+    /// `own` is the input, or if it is absent `shared`, which others read too.
+    fn forward(&self, backend: &B, own: Option<B::Tensor>, shared: &B::Tensor) -> Result<B::Tensor> {
+        let input = own.as_ref().unwrap_or(shared);
         let projected = match &self.downsample {
             Some(downsample) => Some(backend.conv2d(input, downsample, None, false)?),
             None => None,
         };
-        let shortcut = projected.as_ref().unwrap_or(input);
         let (last, inner) =
             self.convolutions.split_last().unwrap_or_else(|| unreachable!("a block has convolutions"));
         let mut branch: Option<B::Tensor> = None;
         for convolution in inner {
             branch = Some(backend.conv2d(branch.as_ref().unwrap_or(input), convolution, None, true)?);
         }
-        backend.conv2d(branch.as_ref().unwrap_or(input), last, Some(shortcut), true)
+        let branch = branch.unwrap_or_else(|| unreachable!("a block has two convolutions at least"));
+        match projected.or(own) {
+            Some(shortcut) => backend.conv2d_onto(&branch, last, shortcut, true),
+            None => backend.conv2d(&branch, last, Some(shared), true),
+        }
     }
 }

@@ -174,6 +174,17 @@ pub trait Backend: Send + Sync {
         relu: bool,
     ) -> Result<Self::Tensor>;
 
+    /// [`Backend::conv2d`] with a residual that nobody reads afterwards: the result may take its memory.
+    fn conv2d_onto(
+        &self,
+        input: &Self::Tensor,
+        convolution: &Self::Convolution,
+        residual: Self::Tensor,
+        relu: bool,
+    ) -> Result<Self::Tensor> {
+        self.conv2d(input, convolution, Some(&residual), relu)
+    }
+
     /// 3×3 maximum with stride 2 and padding 1 (ResNet's only pooling): `[N, H, W, C] → [N, ⌈H/2⌉, ⌈W/2⌉, C]`.
     fn max_pool2d(&self, input: &Self::Tensor) -> Result<Self::Tensor>;
 

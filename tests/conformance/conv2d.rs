@@ -106,5 +106,12 @@ pub(crate) fn case<B: Backend>(
         });
         let reference = add_and_rectify(&sum, with_residual.then_some(&residual), relu);
         subject.compare(&case, &out[0], &reference, tolerance);
+        if with_residual && relu {
+            let values = subject.device.download(&device_residual).unwrap();
+            let onto = subject.run(&case, |device| {
+                Ok(vec![device.conv2d_onto(&device_input, &convolution, device.upload(&values)?, relu)?])
+            });
+            subject.compare_exactly(&format!("{case}, in its place"), &onto[0], &out[0]);
+        }
     }
 }

@@ -216,6 +216,16 @@ impl<T: Scalar> Backend for Cpu<T> {
         Ok(conv2d::conv2d(&self.pool, input, convolution, residual, relu))
     }
 
+    fn conv2d_onto(
+        &self,
+        input: &CpuTensor<T>,
+        convolution: &CpuConvolution<T>,
+        residual: CpuTensor<T>,
+        relu: bool,
+    ) -> Result<CpuTensor<T>> {
+        Ok(conv2d::conv2d_onto(&self.pool, input, convolution, residual, relu))
+    }
+
     fn max_pool2d(&self, input: &CpuTensor<T>) -> Result<CpuTensor<T>> {
         let [n, h, w, channels] = input.axes();
         let mut out = self.pool.tensor(&[n, h.div_ceil(2), w.div_ceil(2), channels]);

@@ -125,13 +125,23 @@ pub(super) struct Store<'a, T> {
     pub(super) finish: Option<Finish<'a, T>>,
 }
 
+/// What is added to sums beside their bias.
+#[derive(Clone, Copy)]
+pub(super) enum Residual<'a, T> {
+    /// Nothing.
+    None,
+    /// These, from the first row's first element on, rows as far apart as the destination's.
+    Of(&'a [T]),
+    /// What stands in the destination: no other memory is touched than what is written anyway.
+    InPlace,
+}
+
 /// `max(floor, sum + bias + residual)`. A NaN stays one.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a, T> {
     /// One a column.
     pub(super) bias: &'a [T],
-    /// From the first row's first element on, rows as far apart as the destination's.
-    pub(super) residual: Option<&'a [T]>,
+    pub(super) residual: Residual<'a, T>,
     /// Zero for ReLU, −∞ otherwise.
     pub(super) floor: T,
 }
@@ -157,7 +167,9 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
     if let Some(finish) = &store.finish {
         let last = (rows.count - 1) * store.stride + store.width;
         assert!(finish.bias.len() >= store.width, "a bias a column");
-        assert!(finish.residual.is_none_or(|residual| residual.len() >= last), "a residual an output");
+        if let Residual::Of(residual) = finish.residual {
+            assert!(residual.len() >= last, "a residual an output");
+        }
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the extents were checked above; the destination is the caller's promise.
@@ -203,43 +215,47 @@ fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[
 }
 
 impl<T: Scalar> Finish<'_, T> {
-    /// Finishes sums whose residual, if there is one, begins `offset` elements after the first.
+    /// Finishes sums, into what holds the residual if that is in place. Another begins `offset` elements after the first.
     #[inline(always)]
     pub(super) fn apply(&self, offset: usize, sums: &[T], out: &mut [T]) {
         let len = out.len();
         let (sums, bias) = (&sums[..len], &self.bias[..len]);
-        let residual = self.residual.map(|residual| &residual[offset..][..len]);
+        let residual = match self.residual {
+            Residual::Of(residual) => Residual::Of(&residual[offset..][..len]),
+            other => other,
+        };
         // A whole panel's columns, counted when the program is compiled, are a few vectors and no loop.
         if let (Ok(out), Ok(sums), Ok(bias)) = (
             <&mut [T; PANEL]>::try_from(&mut *out),
             <&[T; PANEL]>::try_from(sums),
             <&[T; PANEL]>::try_from(bias),
         ) {
-            match residual.map(<&[T; PANEL]>::try_from) {
-                Some(Ok(residual)) => {
+            match residual {
+                Residual::None => {
+                    for i in 0..PANEL {
+                        out[i] = self.clamp(sums[i] + bias[i]);
+                    }
+                }
+                Residual::Of(residual) => {
                     for i in 0..PANEL {
                         out[i] = self.clamp(sums[i] + bias[i] + residual[i]);
                     }
                 }
-                _ => {
+                Residual::InPlace => {
                     for i in 0..PANEL {
-                        out[i] = self.clamp(sums[i] + bias[i]);
+                        out[i] = self.clamp(sums[i] + bias[i] + out[i]);
                     }
                 }
             }
             return;
         }
-        match residual {
-            Some(residual) => {
-                for i in 0..len {
-                    out[i] = self.clamp(sums[i] + bias[i] + residual[i]);
-                }
-            }
-            None => {
-                for i in 0..len {
-                    out[i] = self.clamp(sums[i] + bias[i]);
-                }
-            }
+        for i in 0..len {
+            let sum = sums[i] + bias[i];
+            out[i] = self.clamp(match residual {
+                Residual::None => sum,
+                Residual::Of(residual) => sum + residual[i],
+                Residual::InPlace => sum + out[i],
+            });
         }
     }
 
@@ -287,14 +303,18 @@ mod tests {
         let (bias, residual) = (&values[..PANEL], &values[100..]);
         for instructions in Instructions::available() {
             for (count, width, case) in (1..=MOST_ROWS).flat_map(|count| {
-                [PANEL, 1, 19].into_iter().flat_map(move |width| (0..3).map(move |case| (count, width, case)))
+                [PANEL, 1, 19].into_iter().flat_map(move |width| (0..4).map(move |case| (count, width, case)))
             }) {
                 let finish = match case {
                     0 => None,
-                    1 => Some(Finish { bias, residual: None, floor: f32::NEG_INFINITY }),
-                    _ => Some(Finish { bias, residual: Some(residual), floor: 0.0 }),
+                    1 => Some(Finish { bias, residual: Residual::None, floor: f32::NEG_INFINITY }),
+                    2 => Some(Finish { bias, residual: Residual::Of(residual), floor: 0.0 }),
+                    _ => Some(Finish { bias, residual: Residual::InPlace, floor: 0.0 }),
                 };
-                let mut expected = vec![9.0; MOST_ROWS * OUT];
+                // What was there before must be gone, or is the residual.
+                let before: &[f32] = if case == 3 { residual } else { &[9.0; MOST_ROWS * OUT] };
+                let before = &before[..MOST_ROWS * OUT];
+                let mut expected: Vec<f64> = before.iter().map(|&value| f64::from(value)).collect();
                 for (row, column) in (0..count).flat_map(|row| (0..width).map(move |column| (row, column))) {
                     let mut value: f64 = (0..DEPTH)
                         .map(|k| {
@@ -305,12 +325,14 @@ mod tests {
                         .sum();
                     if let Some(finish) = finish {
                         value += f64::from(bias[column]);
-                        value += finish.residual.map_or(0.0, |values| f64::from(values[row * OUT + column]));
+                        if !matches!(finish.residual, Residual::None) {
+                            value += f64::from(residual[row * OUT + column]);
+                        }
                         value = value.max(f64::from(finish.floor));
                     }
                     expected[row * OUT + column] = value;
                 }
-                let mut out = vec![9.0; MOST_ROWS * OUT];
+                let mut out = before.to_vec();
                 let store = Store { out: out.as_mut_ptr(), stride: OUT, width, finish };
                 // SAFETY: `out` holds the rows and is not used meanwhile.
                 unsafe {
@@ -348,7 +370,7 @@ mod tests {
         data[3] = f32::NAN;
         for instructions in Instructions::available() {
             let panel = &values()[..DEPTH * PANEL];
-            let finish = Finish { bias: &[0.0; PANEL], residual: None, floor: 0.0 };
+            let finish = Finish { bias: &[0.0; PANEL], residual: Residual::None, floor: 0.0 };
             let mut out = [0.0; 2 * PANEL];
             let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: Some(finish) };
             let rows = Rows::unbroken(&data, STRIDE, 2);

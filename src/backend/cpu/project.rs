@@ -2,6 +2,7 @@
 
 use super::conv2d::{self, Arithmetic, CpuConvolution};
 use super::memory::{CpuTensor, Pool};
+use super::panels::Residual;
 use crate::tensor::Scalar;
 use std::sync::Arc;
 
@@ -24,7 +25,14 @@ pub(super) fn project<T: Scalar>(
         }
     };
     let mut out = pool.tensor(&[rows, outputs]);
-    conv2d::run(pool, (input.data(), [1, rows, 1, inputs]), (convolution, bias), None, false, out.data_mut());
+    conv2d::run(
+        pool,
+        (input.data(), [1, rows, 1, inputs]),
+        (convolution, bias),
+        Residual::None,
+        false,
+        out.data_mut(),
+    );
     out
 }
 

@@ -1,6 +1,6 @@
 //! What follows a convolution's products: bias, residual and ReLU.
 
-use crate::backend::cpu::panels::Finish;
+use crate::backend::cpu::panels::{Finish, Residual};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 
@@ -36,12 +36,12 @@ pub(super) fn epilogue<T: Scalar>(out: &mut [T], bias: &[T], residual: Option<&[
 #[derive(Clone, Copy)]
 pub(super) struct Epilogue<'a, T> {
     bias: &'a [T],
-    residual: Option<&'a [T]>,
+    residual: Residual<'a, T>,
     floor: T,
 }
 
 impl<'a, T: Scalar> Epilogue<'a, T> {
-    pub(super) fn new(bias: &'a [T], residual: Option<&'a [T]>, relu: bool) -> Self {
+    pub(super) fn new(bias: &'a [T], residual: Residual<'a, T>, relu: bool) -> Self {
         let floor = if relu { T::ZERO } else { T::from_f64(f64::NEG_INFINITY) };
         Self { bias, residual, floor }
     }
@@ -57,7 +57,10 @@ impl<'a, T: Scalar> Epilogue<'a, T> {
     pub(super) fn at(&self, row: usize, channel: usize) -> Finish<'a, T> {
         Finish {
             bias: &self.bias[channel..],
-            residual: self.residual.map(|residual| &residual[row * self.bias.len() + channel..]),
+            residual: match self.residual {
+                Residual::Of(residual) => Residual::Of(&residual[row * self.bias.len() + channel..]),
+                other => other,
+            },
             floor: self.floor,
         }
     }

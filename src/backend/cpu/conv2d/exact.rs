@@ -8,6 +8,7 @@ use super::Call;
 use super::epilogue::epilogue;
 use super::im2col::im2col;
 use crate::backend::cpu::matmul::{Destination, Matrix, multiply};
+use crate::backend::cpu::panels::Residual;
 use crate::tensor::Scalar;
 
 /// Bytes of gathered patches held at a time. Large enough that packing the weights for each tile's product costs
@@ -35,7 +36,11 @@ pub(super) fn conv2d<T: Scalar>(call: &Call<'_, T>, weight: &[T], out: &mut [T])
             im2col(call.input, g, first, columns.data_mut());
             multiply(out, Matrix::new(columns.data(), count, patch), weight, Destination::Overwrite);
         }
-        let residual = call.residual.map(|residual| &residual[first * outputs..][..out.len()]);
+        let residual = match call.residual {
+            Residual::None => None,
+            Residual::Of(residual) => Some(&residual[first * outputs..][..out.len()]),
+            Residual::InPlace => unreachable!("products overwrite the output"),
+        };
         epilogue(out, call.bias, residual, call.relu);
     }
 }

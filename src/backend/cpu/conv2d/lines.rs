@@ -142,6 +142,7 @@ mod tests {
     use super::super::{ConvolutionWeights, panels};
     use super::*;
     use crate::backend::cpu::memory::Pool;
+    use crate::backend::cpu::panels::Residual;
     use crate::random::philox::{Philox, Stream};
     use crate::tensor::{Tensor, relative_error};
 
@@ -196,7 +197,7 @@ mod tests {
                     geometry,
                     input: &input,
                     bias: &weights.bias,
-                    residual: Some(&residual),
+                    residual: Residual::Of(&residual),
                     relu: true,
                 };
                 let mut out = vec![f32::NAN; expected.len()];

@@ -19,7 +19,7 @@ use super::amx::{self, Written};
 use super::instructions::Instructions;
 use super::memory::{CpuTensor, Pool};
 use super::operand::{Bf16Pair, Operand};
-use super::panels::Panels;
+use super::panels::{Panels, Residual};
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
 use crate::tensor::Scalar;
 use im2col::Geometry;
@@ -162,7 +162,7 @@ struct Call<'a, T: Scalar> {
     geometry: Geometry,
     input: &'a [T],
     bias: &'a [T],
-    residual: Option<&'a [T]>,
+    residual: Residual<'a, T>,
     relu: bool,
 }
 
@@ -178,9 +178,30 @@ pub(super) fn conv2d<T: Scalar>(
     let (out_h, out_w) = convolution.geometry.output_size(h, w);
     let mut out = pool.tensor(&[n, out_h, out_w, convolution.geometry.outputs]);
     let operands = (convolution, convolution.bias.as_slice());
-    let residual = residual.map(CpuTensor::data);
+    let residual = residual.map_or(Residual::None, |residual| Residual::Of(residual.data()));
     run(pool, (input.data(), [n, h, w, inputs]), operands, residual, relu, out.data_mut());
     out
+}
+
+/// The same with a residual whose memory the output takes, if the convolution's way allows it: the lines that are read are
+/// those that are written.
+pub(super) fn conv2d_onto<T: Scalar>(
+    pool: &Arc<Pool<T>>,
+    input: &CpuTensor<T>,
+    convolution: &CpuConvolution<T>,
+    mut residual: CpuTensor<T>,
+    relu: bool,
+) -> CpuTensor<T> {
+    if let Weights::Exact(_) = convolution.weights {
+        return conv2d(pool, input, convolution, Some(&residual), relu);
+    }
+    let [n, h, w, inputs] = input.axes();
+    let (out_h, out_w) = convolution.geometry.output_size(h, w);
+    let shape = [n, out_h, out_w, convolution.geometry.outputs];
+    assert_eq!(residual.axes(), shape, "a residual has the shape of the output");
+    let operands = (convolution, convolution.bias.as_slice());
+    run(pool, (input.data(), [n, h, w, inputs]), operands, Residual::InPlace, relu, residual.data_mut());
+    residual
 }
 
 /// The same on slices, with a bias beside the convolution's own.
@@ -188,14 +209,14 @@ pub(super) fn run<T: Scalar>(
     pool: &Arc<Pool<T>>,
     (input, [_, h, w, inputs]): (&[T], [usize; 4]),
     (convolution, bias): (&CpuConvolution<T>, &[T]),
-    residual: Option<&[T]>,
+    residual: Residual<'_, T>,
     relu: bool,
     out: &mut [T],
 ) {
     let ConvolutionGeometry { kernel: (kernel_h, kernel_w), inputs: weight_inputs, stride, padding, .. } =
         convolution.geometry;
     assert_eq!(inputs, weight_inputs, "the convolution reads as many channels as the tensor has");
-    if let Some(residual) = residual {
+    if let Residual::Of(residual) = residual {
         assert_eq!(residual.len(), out.len(), "a residual has the shape of the output");
     }
     let (out_h, out_w) = convolution.geometry.output_size(h, w);

@@ -1,6 +1,6 @@
 //! The products' inner loops for AVX-512, with and without bfloat16, and for AVX2.
 
-use super::{Finish, PANEL, Rows, Store};
+use super::{Finish, PANEL, Residual, Rows, Store};
 use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::operand::{Bf16Pair, Operand};
 use crate::tensor::Scalar;
@@ -38,7 +38,11 @@ pub(super) unsafe fn multiply<O: Operand>(
         stride: store.stride,
         finish: store.finish.as_ref().map(|Finish { bias, residual, floor }| TargetFinish {
             bias: bias.as_ptr().cast(),
-            residual: residual.map(|residual| residual.as_ptr().cast()),
+            residual: match residual {
+                Residual::None => None,
+                Residual::Of(residual) => Some(residual.as_ptr().cast()),
+                Residual::InPlace => Some(store.out.cast_const().cast()),
+            },
             floor: floor.to_f32(),
         }),
     };

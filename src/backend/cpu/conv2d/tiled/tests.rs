@@ -6,6 +6,7 @@ use crate::backend::cpu::amx::{self, ROWS, Unit, Written};
 use crate::backend::cpu::conv2d::im2col::Geometry;
 use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::memory::Pool;
+use crate::backend::cpu::panels::Residual;
 use crate::backend::cpu::{Convolutions, Cpu};
 use crate::backend::{Backend, ConvolutionGeometry, ConvolutionWeights};
 use crate::random::philox::{Philox, Stream};
@@ -22,7 +23,7 @@ fn numbers(len: usize, seed: u64, round: bool) -> Vec<f32> {
     numbers.collect()
 }
 
-/// One convolution by tiles, over outputs that were poisoned.
+/// One convolution by tiles, over outputs that were poisoned; a residual in place too.
 fn tiled<T: Scalar>(
     tiles: (Unit, Written),
     weights: &ConvolutionWeights,
@@ -45,14 +46,14 @@ fn tiled<T: Scalar>(
     let residual = residual.map(|residual| convert(residual.data()));
     let operands = (&convolution, convolution.bias.as_slice());
     let data = convert(input.data());
-    run(
-        &Pool::new(),
-        (&data, [n, h, w, inputs]),
-        operands,
-        residual.as_deref(),
-        residual.is_some(),
-        &mut out,
-    );
+    let input = (data.as_slice(), [n, h, w, inputs]);
+    let added = residual.as_deref().map_or(Residual::None, Residual::Of);
+    run(&Pool::new(), input, operands, added, residual.is_some(), &mut out);
+    if let Some(mut onto) = residual {
+        run(&Pool::new(), input, operands, Residual::InPlace, true, &mut onto);
+        let same = |(a, b): (&T, &T)| a == b || a.to_f64().is_nan() && b.to_f64().is_nan();
+        assert!(onto.iter().zip(&out).all(same), "a residual in place is the same residual");
+    }
     out
 }
 
