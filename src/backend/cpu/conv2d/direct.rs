@@ -20,8 +20,10 @@ use std::ops::Range;
 
 /// Bytes of panels, or of a strip, that stay in half of a core's second-level cache.
 pub(super) const RESIDENT_BYTES: usize = 512 << 10;
-/// Panels a task takes at least, if there are as many: each time, its rows are brought again.
+/// Panels a task takes at least, as each time its rows are brought again: if there are as many, and tasks enough.
 const FEWEST_PANELS: usize = 8;
+/// Tasks a thread, before fewer panels are taken.
+const TASKS_PER_THREAD: usize = 2;
 /// Multiplications of a task at least: enough that starting it costs nothing beside it.
 pub(super) const TASK_PRODUCTS: usize = 3 << 20;
 /// Gathered rows are held this many elements farther apart than they are long, so that rows of a power of two of bytes
@@ -62,7 +64,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     });
 }
 
-/// How a product is cut into tasks: by its shape alone.
+/// How a product is cut into tasks: by its shape and the number of threads. The sums are the same however it is cut.
 struct Cut {
     /// Whether all panels stay in the second-level cache.
     resident: bool,
@@ -85,8 +87,9 @@ impl Cut {
         let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
         let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
-        let panels = TASK_PRODUCTS.div_ceil(products).max(FEWEST_PANELS).min(panels.count());
-        Self { resident: false, strip, rows: strip, panels }
+        let share = rows.div_ceil(strip) * panels.count() / (TASKS_PER_THREAD * rayon::current_num_threads());
+        let fewest = TASK_PRODUCTS.div_ceil(products).max(FEWEST_PANELS.min(share));
+        Self { resident: false, strip, rows: strip, panels: fewest.clamp(1, panels.count()) }
     }
 }
 

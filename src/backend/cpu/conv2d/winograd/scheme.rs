@@ -326,6 +326,8 @@ mod tests {
         fn matrices<S: Scheme<LINE>, const LINE: usize>() -> Vec<usize> {
             (0..S::PRODUCTS).map(S::matrix).collect()
         }
+        let narrow = matrices::<Stride1Narrow, 5>();
+        assert!(narrow.is_sorted());
         for matrices in [matrices::<Stride1, 6>(), matrices::<Stride2, 9>()] {
             assert!(matrices.is_sorted());
             assert!((0..MATRICES).all(|matrix| matrices.contains(&matrix)));
