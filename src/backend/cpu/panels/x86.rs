@@ -108,7 +108,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// `bytes` while a product walks down `panel`, which is there already.
+    /// What lies `ahead`, while a product walks down `panel`, which is there already.
     fn new<O>(ahead: &[O], panel: &[O]) -> Self {
         if ahead.is_empty() {
             return Self { first: panel.as_ptr().cast(), step: 0 };
