@@ -87,7 +87,8 @@ impl Cut {
         let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
         let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
-        let spread = rows.div_ceil(strip) * panels.count() / (TASKS_PER_THREAD * rayon::current_num_threads());
+        let spread =
+            rows.div_ceil(strip) * panels.count() / (TASKS_PER_THREAD * rayon::current_num_threads());
         let fewest = TASK_PRODUCTS.div_ceil(products).max(FEWEST_PANELS.min(spread));
         Self { resident: false, strip, rows: strip, panels: fewest.clamp(1, panels.count()) }
     }
