@@ -15,8 +15,18 @@ use crate::tensor::Scalar;
 
 /// Columns of a panel: two vectors of AVX-512.
 pub(super) const PANEL: usize = 32;
-/// Rows of one product at most: 14 rows of two vectors leave four of 32 registers for the operands.
-pub(super) const MOST_ROWS: usize = 14;
+/// Rows of one product at most, whatever multiplies them.
+const MOST_ROWS: usize = 24;
+
+/// Rows of one product at most. By AVX-512 they are taken together: 14 rows of two vectors leave four of 32 registers for the
+/// operands. AVX2 takes six at a time, of half a panel, which stays in the first-level cache meanwhile.
+pub(super) fn most_rows(instructions: Instructions) -> usize {
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => 14,
+        _ => MOST_ROWS,
+    }
+}
 
 /// A fixed right-hand matrix `[K, O]` in panels; K counts operands.
 #[derive(Debug)]
@@ -97,7 +107,7 @@ pub(super) struct Rows<'a, O> {
     pub(super) data: &'a [O],
     /// Elements from one row to the next.
     pub(super) stride: usize,
-    /// Rows, [`MOST_ROWS`] at most.
+    /// Rows, [`most_rows`] at most.
     pub(super) count: usize,
     /// A row is so many runs of elements, all of one length.
     pub(super) runs: usize,
@@ -159,7 +169,8 @@ pub(super) unsafe fn multiply_panel<O: Operand>(
     store: Store<'_, O::Sum>,
 ) {
     let depth = panel.len() / PANEL;
-    assert!((1..=MOST_ROWS).contains(&rows.count), "a product takes 1 to {MOST_ROWS} rows");
+    let most = most_rows(instructions);
+    assert!((1..=most).contains(&rows.count), "a product takes 1 to {most} rows");
     assert!(rows.runs > 0 && depth.is_multiple_of(rows.runs), "the runs of a row are of one length");
     let last = (rows.count - 1) * rows.stride + (rows.runs - 1) * rows.run_stride + depth / rows.runs;
     assert!(rows.data.len() >= last, "every row is inside the slice");
@@ -302,7 +313,7 @@ mod tests {
         let panel = &panel[..DEPTH * PANEL];
         let (bias, residual) = (&values[..PANEL], &values[100..]);
         for instructions in Instructions::available() {
-            for (count, width, case) in (1..=MOST_ROWS).flat_map(|count| {
+            for (count, width, case) in (1..=most_rows(instructions)).flat_map(|count| {
                 [PANEL, 1, 19].into_iter().flat_map(move |width| (0..4).map(move |case| (count, width, case)))
             }) {
                 let finish = match case {

@@ -14,7 +14,7 @@ use super::epilogue::Epilogue;
 use super::im2col::gather;
 use crate::backend::cpu::instructions::Vectorized;
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
+use crate::backend::cpu::panels::{PANEL, Panels, Rows, Store, most_rows, multiply_panel, share};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     let rows = out.len() / call.bias.len();
     let aliasing = (patch * size_of::<O>()).is_multiple_of(ALIASING_BYTES);
     let in_place = if call.geometry.is_pointwise() && !aliasing { O::in_place(call.input) } else { None };
-    let cut = Cut::new(rows, panels);
+    let cut = Cut::new(rows, panels, most_rows(call.instructions));
     let (blocks, groups) = (rows.div_ceil(cut.rows), panels.count().div_ceil(cut.panels));
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
@@ -77,15 +77,16 @@ struct Cut {
 }
 
 impl Cut {
-    fn new<O: Operand>(rows: usize, panels: &Panels<O>) -> Self {
+    /// A product takes `most_rows`.
+    fn new<O: Operand>(rows: usize, panels: &Panels<O>, most_rows: usize) -> Self {
         let row_bytes = panels.depth() * size_of::<O>();
         if panels.bytes() <= RESIDENT_BYTES {
             let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
-            let rows = TASK_PRODUCTS.div_ceil(products).next_multiple_of(MOST_ROWS);
-            return Self { resident: true, strip: MOST_ROWS, rows, panels: panels.count() };
+            let rows = TASK_PRODUCTS.div_ceil(products).next_multiple_of(most_rows);
+            return Self { resident: true, strip: most_rows, rows, panels: panels.count() };
         }
-        let most = (RESIDENT_BYTES / row_bytes).max(MOST_ROWS);
-        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(MOST_ROWS);
+        let most = (RESIDENT_BYTES / row_bytes).max(most_rows);
+        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(most_rows);
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
         let spread =
             rows.div_ceil(strip) * panels.count() / (TASKS_PER_THREAD * rayon::current_num_threads());
@@ -117,6 +118,7 @@ impl<O: Operand> Vectorized for Task<'_, O> {
         let Self { call, panels, epilogue, in_place, out, .. } = self;
         let g = &call.geometry;
         let (depth, outputs) = (panels.depth(), epilogue.channels());
+        let most_rows = most_rows(call.instructions);
         let stride = if in_place.is_some() { depth } else { depth + GAP };
         let (gathered, patch) = self.scratch.split_at_mut(self.scratch.len().saturating_sub(g.patch()));
         let gathered: &mut [O] = bytemuck::cast_slice_mut(gathered);
@@ -142,9 +144,9 @@ impl<O: Operand> Vectorized for Task<'_, O> {
                 let width = PANEL.min(outputs - channel);
                 // Behind a task's last panel comes another task's first.
                 let next = (panel + 1) % panels.count();
-                let products = count.div_ceil(MOST_ROWS);
-                for offset in (0..count).step_by(MOST_ROWS) {
-                    let (row, count) = (first + offset, MOST_ROWS.min(count - offset));
+                let products = count.div_ceil(most_rows);
+                for offset in (0..count).step_by(most_rows) {
+                    let (row, count) = (first + offset, most_rows.min(count - offset));
                     let store = Store {
                         out: out.rows(row * outputs + channel, count, outputs, width),
                         stride: outputs,
@@ -159,7 +161,7 @@ impl<O: Operand> Vectorized for Task<'_, O> {
                             let next_strip = &next_strip[..(self.strip * depth).min(next_strip.len())];
                             if panel == self.chosen.start { [next_strip, &[]] } else { [&[][..]; 2] }
                         }
-                        _ => share(panels.panel(next), offset / MOST_ROWS, products),
+                        _ => share(panels.panel(next), offset / most_rows, products),
                     };
                     // SAFETY: no other task has these rows and this panel.
                     unsafe { multiply_panel(call.instructions, rows, panels.panel(panel), ahead, store) };

@@ -10,7 +10,7 @@ use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
 use super::im2col::Geometry;
 use crate::backend::cpu::instructions::{Instructions, Vectorized};
-use crate::backend::cpu::panels::{MOST_ROWS, PANEL, Panels, Rows, Store, multiply_panel, share};
+use crate::backend::cpu::panels::{PANEL, Panels, Rows, Store, most_rows, multiply_panel, share};
 use crate::tensor::Scalar;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -84,7 +84,7 @@ impl<T: Scalar> Vectorized for Task<'_, T> {
             pad(self.image, g, top, self.padded);
             &*self.padded
         };
-        let groups = g.out_w.div_ceil(MOST_ROWS);
+        let groups = g.out_w.div_ceil(most_rows(self.instructions));
         let group = g.out_w.div_ceil(groups);
         for y in self.lines.clone() {
             let lines = &input[(y - self.lines.start) * g.stride * line..];

@@ -8,7 +8,7 @@ use std::any::TypeId;
 use std::arch::x86_64::*;
 
 /// How far ahead of the multiplications weights are fetched from the second-level cache.
-const NEAR: usize = 8 * PANEL;
+const NEAR_BY: usize = 8 * PANEL;
 /// Elements of a cache line.
 const LINE: usize = 16;
 /// The same in bytes.
@@ -46,35 +46,55 @@ pub(super) unsafe fn multiply<O: Operand>(
             floor: floor.to_f32(),
         }),
     };
-    let ahead = ahead.map(|ahead| Ahead::new(ahead, panel));
     let row =
         Row { stride: rows.stride, runs: rows.runs, run: depth / rows.runs, run_stride: rows.run_stride };
-    let (data, panel) = (rows.data.as_ptr(), panel.as_ptr());
     /// Calls a loop that is compiled for the number of rows.
     macro_rules! by_rows {
-        ($kernel:ident, $count:expr, $rows:expr, $to:expr, [$($n:literal)+]) => {
-            match $count {
-                $($n => $kernel::<$n>($rows.cast(), row, panel.cast(), ahead, $to),)+
-                count => unreachable!("no loop takes {count} rows"),
+        ($kernel:ident, $near:literal, $ahead:expr, $part:expr, [$($n:literal)+]) => {
+            match $part {
+                $(($n, rows, panel, to) => $kernel::<$n, _, $near>(rows.cast(), row, panel.cast(), $ahead, to),)+
+                (count, ..) => unreachable!("no loop takes {count} rows"),
             }
         };
     }
-    // SAFETY: the caller's promise, for AVX2 a part of the rows at a time.
+    // SAFETY: the caller's promise, for AVX2 a part of the rows and of the columns at a time.
     unsafe {
         match instructions {
-            Instructions::Avx512 if element == TypeId::of::<Bf16Pair<f32>>() => {
-                if !Instructions::have_bf16() {
+            Instructions::Avx512 => {
+                let ahead = ahead.map(|ahead| Ahead::new(ahead, panel, depth));
+                let all = (rows.count, rows.data.as_ptr(), panel.as_ptr(), to);
+                if element == TypeId::of::<f32>() {
+                    by_rows!(avx512_f32, true, ahead, all, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+                } else if Instructions::have_bf16() {
+                    by_rows!(avx512_pairs, true, ahead, all, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+                } else {
                     return false;
                 }
-                by_rows!(avx512_pairs, rows.count, data, to, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
-            }
-            Instructions::Avx512 => {
-                by_rows!(avx512_f32, rows.count, data, to, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
             }
             Instructions::Avx2 if element == TypeId::of::<f32>() => {
-                for first in (0..rows.count).step_by(AVX2_ROWS) {
-                    let count = (rows.count - first).min(AVX2_ROWS);
-                    by_rows!(avx2_f32, count, data.add(first * rows.stride), to.at_row(first), [1 2 3 4 5 6]);
+                let parts = rows.count.div_ceil(AVX2_PART);
+                // Loads are what there are too few of: each line of the panel is fetched for the first rows only, and what lies
+                // ahead beside the others.
+                let fetching = (parts - 1).max(1);
+                for (half, ahead) in ahead.into_iter().enumerate() {
+                    let column = half * PANEL / 2;
+                    let mut next = Ahead::new(ahead, panel, fetching * depth);
+                    for index in 0..parts {
+                        let first = rows.count * index / parts;
+                        let count = rows.count * (index + 1) / parts - first;
+                        let data = rows.data.as_ptr().add(first * rows.stride);
+                        let part = (count, data, panel.as_ptr().add(column), to.at(first, column));
+                        let fetches = !ahead.is_empty() && (index > 0 || parts == 1);
+                        match (index == 0, fetches) {
+                            (true, true) => by_rows!(avx2_f32, true, [next], part, [1 2 3 4 5 6]),
+                            (true, false) => by_rows!(avx2_f32, true, [], part, [1 2 3 4 5 6]),
+                            (false, true) => by_rows!(avx2_f32, false, [next], part, [1 2 3 4 5 6]),
+                            (false, false) => by_rows!(avx2_f32, false, [], part, [1 2 3 4 5 6]),
+                        }
+                        if fetches {
+                            next = next.after(depth);
+                        }
+                    }
                 }
             }
             _ => return false,
@@ -83,8 +103,8 @@ pub(super) unsafe fn multiply<O: Operand>(
     true
 }
 
-/// 6 rows of two vectors leave four of AVX2's 16 registers for the operands.
-const AVX2_ROWS: usize = 6;
+/// Rows that AVX2 takes together: 6 rows of two vectors leave four of its 16 registers for the operands.
+const AVX2_PART: usize = 6;
 
 /// What all rows have in common.
 #[derive(Clone, Copy)]
@@ -108,13 +128,18 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// What lies `ahead`, while a product walks down `panel`, which is there already.
-    fn new<O>(ahead: &[O], panel: &[O]) -> Self {
+    /// What lies `ahead`, in so many steps down `panel`, which is there already.
+    fn new<O>(ahead: &[O], panel: &[O], steps: usize) -> Self {
         if ahead.is_empty() {
             return Self { first: panel.as_ptr().cast(), step: 0 };
         }
-        let step = size_of_val(ahead).div_ceil(panel.len() / PANEL).min(LINE_BYTES);
+        let step = size_of_val(ahead).div_ceil(steps).min(LINE_BYTES);
         Self { first: ahead.as_ptr().cast(), step }
+    }
+
+    /// What is left behind so many steps.
+    fn after(self, steps: usize) -> Self {
+        Self { first: self.first.wrapping_add(steps * self.step), ..self }
     }
 }
 
@@ -134,14 +159,18 @@ struct TargetFinish {
 }
 
 impl Target {
+    /// The same from another row and column on.
+    ///
     /// # Safety
-    /// There is such a row.
-    unsafe fn at_row(mut self, row: usize) -> Self {
+    /// There are such.
+    unsafe fn at(mut self, row: usize, column: usize) -> Self {
+        let offset = row * self.stride + column;
         // SAFETY: the caller's promise.
         unsafe {
-            self.out = self.out.add(row * self.stride);
-            if let Some(residual) = self.finish.as_mut().and_then(|finish| finish.residual.as_mut()) {
-                *residual = residual.add(row * self.stride);
+            self.out = self.out.add(offset);
+            if let Some(finish) = &mut self.finish {
+                finish.bias = finish.bias.add(column);
+                finish.residual = finish.residual.map(|residual| residual.add(offset));
             }
         }
         self
@@ -219,69 +248,71 @@ fn bf16(bits: __m512i) -> __m512bh {
     unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
 }
 
-/// One loop: two vectors of `$lanes` columns at a time, `R` rows, operands of `$operands` and sums of `$sums`.
+/// One loop: two vectors of `$lanes` columns, `R` rows, operands of `$operands` and sums of `$sums`. With `NEAR` weights are
+/// brought from the second-level cache before they are read.
 macro_rules! kernel {
     ($name:ident, $features:literal, $operand:ty, $lanes:literal, $operands:ident, $sums:ident) => {
         /// # Safety
         /// As [`multiply`], for `R` rows.
         #[target_feature(enable = $features)]
-        unsafe fn $name<const R: usize>(
-            rows: *const $operand,
+        unsafe fn $name<const R: usize, const AHEAD: usize, const NEAR: bool>(
+            mut rows: *const $operand,
             row: Row,
-            panel: *const $operand,
-            ahead: [Ahead; 2],
+            mut panel: *const $operand,
+            mut ahead: [Ahead; AHEAD],
             to: Target,
         ) {
             // SAFETY: the caller's promise bounds every access; what is fetched ahead need not be there.
             unsafe {
-                for column in (0..PANEL).step_by(2 * $lanes) {
-                    // It comes from afar, and only behind the loop.
-                    if let Some(TargetFinish { residual: Some(residual), .. }) = to.finish {
-                        for row in 0..R {
-                            let residual = residual.wrapping_add(row * to.stride + column);
+                // It comes from afar, and only behind the loop.
+                if let Some(TargetFinish { residual: Some(residual), .. }) = to.finish {
+                    for row in 0..R {
+                        for line in (0..2 * $lanes).step_by(LINE) {
+                            let residual = residual.wrapping_add(row * to.stride + line);
                             _mm_prefetch::<_MM_HINT_T0>(residual.cast());
-                            _mm_prefetch::<_MM_HINT_T0>(residual.wrapping_add(LINE).cast());
                         }
                     }
-                    let mut sums = [[$sums!(zero); 2]; R];
-                    let (mut rows, mut panel, mut ahead) = (rows, panel.add(column), ahead);
-                    for _ in 0..row.runs {
-                        for k in 0..row.run {
-                            let weights = panel.add(k * PANEL);
-                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR + LINE).cast());
-                            for Ahead { first, step } in ahead {
-                                _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(k * step));
-                            }
-                            let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
-                            for i in 0..R {
-                                let value = $operands!(splat *rows.add(i * row.stride + k));
-                                for half in 0..2 {
-                                    sums[i][half] =
-                                        $operands!(multiply_add value, weights[half], sums[i][half]);
-                                }
+                }
+                let mut sums = [[$sums!(zero); 2]; R];
+                for _ in 0..row.runs {
+                    for k in 0..row.run {
+                        let weights = panel.add(k * PANEL);
+                        if NEAR {
+                            for line in (0..2 * $lanes).step_by(LINE) {
+                                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR_BY + line).cast());
                             }
                         }
-                        rows = rows.wrapping_add(row.run_stride);
-                        panel = panel.add(row.run * PANEL);
-                        for ahead in &mut ahead {
-                            ahead.first = ahead.first.wrapping_add(row.run * ahead.step);
+                        for Ahead { first, step } in ahead {
+                            _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(k * step));
+                        }
+                        let weights = [$operands!(load weights), $operands!(load weights.add($lanes))];
+                        for i in 0..R {
+                            let value = $operands!(splat *rows.add(i * row.stride + k));
+                            for half in 0..2 {
+                                sums[i][half] =
+                                    $operands!(multiply_add value, weights[half], sums[i][half]);
+                            }
                         }
                     }
-                    for (half, column) in [column, column + $lanes].into_iter().enumerate() {
-                        for row in 0..R {
-                            let at = row * to.stride + column;
-                            let mut sum = sums[row][half];
-                            if let Some(finish) = &to.finish {
-                                sum = $sums!(add sum, $sums!(load finish.bias.add(column)));
-                                if let Some(residual) = finish.residual {
-                                    sum = $sums!(add sum, $sums!(load residual.add(at)));
-                                }
-                                // In this order a NaN in the sum is what remains.
-                                sum = $sums!(max $sums!(splat finish.floor), sum);
+                    rows = rows.wrapping_add(row.run_stride);
+                    panel = panel.add(row.run * PANEL);
+                    for ahead in &mut ahead {
+                        *ahead = ahead.after(row.run);
+                    }
+                }
+                for (half, column) in [0, $lanes].into_iter().enumerate() {
+                    for row in 0..R {
+                        let at = row * to.stride + column;
+                        let mut sum = sums[row][half];
+                        if let Some(finish) = &to.finish {
+                            sum = $sums!(add sum, $sums!(load finish.bias.add(column)));
+                            if let Some(residual) = finish.residual {
+                                sum = $sums!(add sum, $sums!(load residual.add(at)));
                             }
-                            $sums!(store to.out.add(at), sum);
+                            // In this order a NaN in the sum is what remains.
+                            sum = $sums!(max $sums!(splat finish.floor), sum);
                         }
+                        $sums!(store to.out.add(at), sum);
                     }
                 }
             }
@@ -291,5 +322,5 @@ macro_rules! kernel {
 
 kernel!(avx512_f32, "avx512f", f32, 16, avx512, avx512);
 kernel!(avx512_pairs, "avx512f,avx512bf16", Bf16Pair<f32>, 16, avx512_bf16, avx512);
-// The halves of a panel one after the other.
+// One half of a panel's columns.
 kernel!(avx2_f32, "avx2,fma", f32, 8, avx2, avx2);

@@ -27,7 +27,7 @@ use super::epilogue::Epilogue;
 use super::im2col::Geometry;
 use crate::backend::ConvolutionGeometry;
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{MOST_ROWS, Panels};
+use crate::backend::cpu::panels::Panels;
 use grid::Grid;
 use rayon::prelude::*;
 use scheme::{Scheme, products_along};
@@ -43,7 +43,7 @@ use vector::MOST_LANES;
 const LEAST_TRANSFORMED: usize = 2 << 20;
 const MOST_TRANSFORMED: usize = 12 << 20;
 /// Tiles of a block at most: their products with one panel take 129 KB, 290 KB where the stride is 2.
-const BLOCK_TILES: usize = 2 * MOST_ROWS;
+const BLOCK_TILES: usize = 28;
 /// Bytes of a block's transformed inputs that leave room in a core's second-level cache of a megabyte.
 const RESIDENT_BYTES: usize = 640 << 10;
 /// Panels that a task takes, so that a block's transformed inputs are brought half as often.
@@ -100,7 +100,7 @@ fn by_scheme<O: Operand, S: Scheme<LINE>, const LINE: usize>(
 
     // A core does both steps for a block whose inputs stay in its second-level cache beside a panel's products, if
     // there are tiles enough to fill blocks.
-    if BLOCK_TILES * tile_bytes <= RESIDENT_BYTES && tiles >= BLOCKS_MULTIPLE * MOST_ROWS {
+    if BLOCK_TILES * tile_bytes <= RESIDENT_BYTES && tiles >= BLOCKS_MULTIPLE * BLOCK_TILES / 2 {
         let blocks = tiles.div_ceil(BLOCK_TILES).next_multiple_of(BLOCKS_MULTIPLE);
         let block_tiles = tiles.div_ceil(blocks);
         (0..tiles.div_ceil(block_tiles)).into_par_iter().with_max_len(1).for_each(|block| {

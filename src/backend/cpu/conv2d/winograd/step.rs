@@ -9,7 +9,7 @@ use crate::backend::cpu::conv2d::disjoint::Disjoint;
 use crate::backend::cpu::conv2d::epilogue::Epilogue;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::{
-    Finish, MOST_ROWS, PANEL, Panels, Residual, Rows, Store, multiply_panel, part, share,
+    Finish, PANEL, Panels, Residual, Rows, Store, most_rows, multiply_panel, part, share,
 };
 use crate::tensor::Scalar;
 use std::marker::PhantomData;
@@ -132,7 +132,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
             let (first, count) = (having.start - tiles.start, having.len());
             let next_rows = transformed.get((i + 1) * plane + first * stride..).unwrap_or_default();
             let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
-            let groups = count.div_ceil(MOST_ROWS);
+            let groups = count.div_ceil(most_rows(self.call.instructions));
             let group = count.div_ceil(groups);
             for panel in chosen.clone() {
                 let weights = &panels.panel(panel)[S::matrix(i) * matrix..][..matrix];
