@@ -16,7 +16,7 @@ use crate::tensor::Scalar;
 /// Columns of a panel: two vectors of AVX-512.
 pub(super) const PANEL: usize = 32;
 /// Rows of one product at most, whatever multiplies them.
-const MOST_ROWS: usize = 24;
+const MOST_ROWS: usize = 30;
 
 /// Rows of one product at most. By AVX-512 they are taken together: 14 rows of two vectors leave four of 32 registers for the
 /// operands. AVX2 takes six at a time, of half a panel, which stays in the first-level cache meanwhile.
@@ -25,6 +25,15 @@ pub(super) fn most_rows(instructions: Instructions) -> usize {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 => 14,
         _ => MOST_ROWS,
+    }
+}
+
+/// Cache lines that a product of so many rows fetches of each of the two that lie ahead, for each of its panel's rows.
+pub(super) fn lines_ahead(instructions: Instructions, rows: usize) -> usize {
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => rows.div_ceil(x86::AVX2_PART),
+        _ => 1,
     }
 }
 
@@ -157,7 +166,7 @@ pub(super) struct Finish<'a, T> {
 }
 
 /// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile what lies `ahead` is
-/// brought into the second-level cache, K cache lines from where each of the two begins. Either may be empty.
+/// brought into the second-level cache, K times [`lines_ahead`] of each of the two at most. Either may be empty.
 ///
 /// # Safety
 /// `store.out` is valid for writing `width` elements of each of `count` rows, and nothing else has access to them.

@@ -73,27 +73,23 @@ pub(super) unsafe fn multiply<O: Operand>(
             }
             Instructions::Avx2 if element == TypeId::of::<f32>() => {
                 let parts = rows.count.div_ceil(AVX2_PART);
-                // Loads are what there are too few of: each line of the panel is fetched for the first rows only, and what lies
-                // ahead beside the others.
-                let fetching = (parts - 1).max(1);
                 for (half, ahead) in ahead.into_iter().enumerate() {
                     let column = half * PANEL / 2;
-                    let mut next = Ahead::new(ahead, panel, fetching * depth);
-                    for index in 0..parts {
-                        let first = rows.count * index / parts;
-                        let count = rows.count * (index + 1) / parts - first;
+                    let mut next = Ahead::new(ahead, panel, parts * depth);
+                    for part in 0..parts {
+                        let first = rows.count * part / parts;
+                        let count = rows.count * (part + 1) / parts - first;
                         let data = rows.data.as_ptr().add(first * rows.stride);
-                        let part = (count, data, panel.as_ptr().add(column), to.at(first, column));
-                        let fetches = !ahead.is_empty() && (index > 0 || parts == 1);
-                        match (index == 0, fetches) {
-                            (true, true) => by_rows!(avx2_f32, true, [next], part, [1 2 3 4 5 6]),
-                            (true, false) => by_rows!(avx2_f32, true, [], part, [1 2 3 4 5 6]),
-                            (false, true) => by_rows!(avx2_f32, false, [next], part, [1 2 3 4 5 6]),
-                            (false, false) => by_rows!(avx2_f32, false, [], part, [1 2 3 4 5 6]),
+                        let at = (count, data, panel.as_ptr().add(column), to.at(first, column));
+                        // Loads are what there are too few of: the first rows bring the half of the panel, which the others find
+                        // in the first-level cache, or in the second if it is long.
+                        match (part == 0 || depth > AVX2_NEAR_DEPTH, ahead.is_empty()) {
+                            (true, false) => by_rows!(avx2_f32, true, [next], at, [1 2 3 4 5 6]),
+                            (true, true) => by_rows!(avx2_f32, true, [], at, [1 2 3 4 5 6]),
+                            (false, false) => by_rows!(avx2_f32, false, [next], at, [1 2 3 4 5 6]),
+                            (false, true) => by_rows!(avx2_f32, false, [], at, [1 2 3 4 5 6]),
                         }
-                        if fetches {
-                            next = next.after(depth);
-                        }
+                        next = next.after(depth);
                     }
                 }
             }
@@ -104,7 +100,9 @@ pub(super) unsafe fn multiply<O: Operand>(
 }
 
 /// Rows that AVX2 takes together: 6 rows of two vectors leave four of its 16 registers for the operands.
-const AVX2_PART: usize = 6;
+pub(super) const AVX2_PART: usize = 6;
+/// Rows of half a panel that stay in the first-level cache while others are multiplied with it: 16 KB of 32.
+const AVX2_NEAR_DEPTH: usize = 256;
 
 /// What all rows have in common.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use crate::backend::cpu::conv2d::disjoint::Disjoint;
 use crate::backend::cpu::conv2d::epilogue::Epilogue;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::{
-    Finish, PANEL, Panels, Residual, Rows, Store, most_rows, multiply_panel, part, share,
+    Finish, PANEL, Panels, Residual, Rows, Store, lines_ahead, most_rows, multiply_panel, part, share,
 };
 use crate::tensor::Scalar;
 use std::marker::PhantomData;
@@ -134,6 +134,8 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
             let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
             let groups = count.div_ceil(most_rows(self.call.instructions));
             let group = count.div_ceil(groups);
+            // A panel is two lines a row.
+            let room = groups * lines_ahead(self.call.instructions, group) > 1;
             for panel in chosen.clone() {
                 let weights = &panels.panel(panel)[S::matrix(i) * matrix..][..matrix];
                 // Behind the last panel's matrix comes the first one's next, and behind its last another task's first.
@@ -150,7 +152,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
                     let rows = Rows::unbroken(&transformed[from..], stride, products.len() / PANEL);
                     let store =
                         Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
-                    let ahead = if groups > 1 && shared {
+                    let ahead = if room && shared {
                         [part(next, index, groups), part(next_rows, index, groups)]
                     } else {
                         share(next, index, groups)
