@@ -4,7 +4,7 @@ use super::Environment;
 use super::args::DeviceArgs;
 use super::console::Console;
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Bf16Unit, Cpu};
 use crate::backend::cuda::{Cuda, CudaError, CudaOptions, Precision};
 use anyhow::{Context, bail};
 
@@ -63,6 +63,12 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
             let reason = (choice == Choice::Auto).then(|| "bf16 is an arithmetic of the CPU's".to_owned());
             if let Some(reason) = &reason {
                 console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
+            }
+            if Cpu::<f32>::bf16_unit() == Some(Bf16Unit::Avx512HalfRate) {
+                console.warn(
+                    "--precision bf16: this processor multiplies bf16 numbers no faster than f32 ones, of which fast \
+                     convolutions need fewer; --precision f32 is faster and more exact",
+                );
             }
             return Ok(Device::Cpu(cpu, reason));
         }

@@ -112,8 +112,8 @@ fn run_on<B: Backend<Scalar = f32>>(
     let options = options.ahead_of_batches(batch);
     // Of a stream any number may have arrived: one image, where whoever writes it waits for its line, or as many as fit.
     let broken = Arc::new(OnceLock::new());
-    let (loader, batches) = if args.paths == [PathBuf::from("-")] {
-        (Loader::streaming(stdin_paths(args.null, Arc::clone(&broken)), options)?, [1, batch])
+    let (paths, batches) = if args.paths == [PathBuf::from("-")] {
+        (None, [1, batch])
     } else {
         let mut paths = Vec::new();
         for path in &args.paths {
@@ -126,7 +126,7 @@ fn run_on<B: Backend<Scalar = f32>>(
             bail!("there are no images in the given folders; PNG, JPEG, BMP and TIFF files are read");
         }
         let batches = [batch.min(paths.len()), paths.len() % batch];
-        (Loader::new(paths, options)?, batches)
+        (Some(paths), batches)
     };
     for folder in args.overlays.iter().chain(&args.maps) {
         std::fs::create_dir_all(folder).with_context(|| {
@@ -135,6 +135,11 @@ fn run_on<B: Backend<Scalar = f32>>(
     }
     args.plans.settle(backend, &detector, &model, Some(&args.model), &batches, console)?;
     detector.prepare(backend, batches[0])?;
+    // Not before: what decodes would disturb what is timed.
+    let loader = match paths {
+        Some(paths) => Loader::new(paths, options)?,
+        None => Loader::streaming(stdin_paths(args.null, Arc::clone(&broken)), options)?,
+    };
     let answers = Answers { args, model: &model.metadata, console };
     let outcome = Prediction { answers, console }.execute(backend, &detector, loader, batch);
     match (broken.get(), outcome) {

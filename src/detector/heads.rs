@@ -67,6 +67,9 @@ impl<B: Backend<Scalar = f32>> Heads<B> {
 
     /// Begins to score a batch of preprocessed images, each as large as the network's input: the device works while the
     /// caller prepares the next one.
+    ///
+    /// # Panics
+    /// On an empty batch, and on an image of another size.
     pub fn submit(&self, backend: &B, images: &[&RgbImage]) -> Result<SubmittedScores<B>, ModelError> {
         let (pixels, shape) = self.batch(images);
         let forward = |images: &B::Images| self.forward(backend, images, &mut unwatched);
@@ -75,6 +78,9 @@ impl<B: Backend<Scalar = f32>> Heads<B> {
     }
 
     /// As [`Heads::submit`], never recorded; `watch` hears of every stage: the backbone's, then [`HEAD`] once a head.
+    ///
+    /// # Panics
+    /// As there.
     pub fn submit_watched(
         &self,
         backend: &B,
@@ -88,9 +94,7 @@ impl<B: Backend<Scalar = f32>> Heads<B> {
 
     /// Images as one block of pixels `[N, side, side, 3]`, and its shape without the channels.
     fn batch(&self, images: &[&RgbImage]) -> (Vec<u8>, [usize; 3]) {
-        let mut pixels = Vec::with_capacity(images.len() * self.side * self.side * 3);
-        images.iter().for_each(|image| pixels.extend_from_slice(image.as_raw()));
-        (pixels, [images.len(), self.side, self.side])
+        (super::block_of(images, self.side), [images.len(), self.side, self.side])
     }
 
     /// From images to the score grid of every head, `[N·H0·W0]` each.
@@ -166,6 +170,7 @@ mod tests {
     use crate::head::{AdaptorKind, Head};
     use crate::settings::{Preset, Settings};
     use crate::tensor::relative_error;
+    use std::panic::AssertUnwindSafe;
 
     const SIDE: u32 = 32;
     const IMAGES: u32 = 3;
@@ -250,6 +255,33 @@ mod tests {
                 assert!(error <= 1e-6, "{adaptor:?}: {error:.1e}");
             }
             assert_ne!(scores[0], scores[1]);
+        }
+    }
+
+    /// Also by a detector. Neither comes from a file: whoever calls has made a mistake, which the message names.
+    #[test]
+    fn a_batch_of_nothing_and_an_image_of_another_size_are_refused() {
+        let cpu = Cpu::<f32>::new();
+        let weights = StateDict::synthetic(Architecture::Resnet18Slim, 3);
+        let settings = settings(AdaptorKind::Linear);
+        let model = model(&cpu, &settings, &weights, 0);
+        let mut heads = Heads::new(extractor(&cpu, &settings, &weights), &settings.features.preprocess);
+        heads.add(&cpu, &model).unwrap();
+        let detector = Detector::new(&cpu, &model, &weights).unwrap();
+        let smaller = RgbImage::new(SIDE - 1, SIDE);
+        for (images, expected) in [(&[][..], "one image or more"), (&[&smaller][..], "31×32 pixels")] {
+            let refusals = [
+                std::panic::catch_unwind(AssertUnwindSafe(|| drop(heads.submit(&cpu, images)))),
+                std::panic::catch_unwind(AssertUnwindSafe(|| drop(detector.submit_images(&cpu, images)))),
+            ];
+            for refusal in refusals {
+                let payload = refusal.expect_err("it is refused");
+                let message = payload
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or(payload.downcast_ref::<&str>().copied());
+                assert!(message.is_some_and(|message| message.contains(expected)), "{message:?}");
+            }
         }
     }
 

@@ -173,6 +173,9 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// Begins to score u8 RGB images `[N, side, side, 3]`: the device works while the caller prepares the next batch, or
     /// submits it. Passes of a size that recurs are recorded, see [`Backend::run_recorded`].
+    ///
+    /// # Panics
+    /// If there is not a whole number of images, one at least.
     pub fn submit(&self, backend: &B, pixels: &[u8]) -> Result<Submitted<B>, ModelError> {
         let forward = |images: &B::Images| self.forward(backend, images, &mut unwatched);
         Ok(self.passes.submit(backend, pixels, self.shape(pixels), forward)?)
@@ -207,7 +210,13 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
 
     /// The shape of a batch.
     fn shape(&self, pixels: &[u8]) -> [usize; 3] {
-        [pixels.len() / (self.side * self.side * 3), self.side, self.side]
+        let image = self.side * self.side * 3;
+        assert!(
+            !pixels.is_empty() && pixels.len().is_multiple_of(image),
+            "a batch is one image or more of {0}×{0} pixels",
+            self.side
+        );
+        [pixels.len() / image, self.side, self.side]
     }
 
     /// Everything between images and answers: grids `[N, H0, W0]`, maps `[N, side, side]`, maxima `[N]`.
@@ -239,18 +248,38 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
     }
 
     /// Scores a batch of preprocessed images, each as large as the network's input.
+    ///
+    /// # Panics
+    /// On an empty batch, and on an image of another size.
     pub fn detect(&self, backend: &B, images: &[&RgbImage]) -> Result<Vec<Detection>, ModelError> {
         Ok(detections(&self.submit_images(backend, images)?.collect(backend)?))
     }
 
     /// Begins to score a batch of preprocessed images, each as large as the network's input.
+    ///
+    /// # Panics
+    /// As [`Detector::detect`].
     pub fn submit_images(&self, backend: &B, images: &[&RgbImage]) -> Result<Submitted<B>, ModelError> {
-        let mut pixels = Vec::with_capacity(images.len() * self.side * self.side * 3);
-        for image in images {
-            pixels.extend_from_slice(image.as_raw());
-        }
-        self.submit(backend, &pixels)
+        self.submit(backend, &block_of(images, self.side))
     }
+}
+
+/// Images as one block of pixels `[N, side, side, 3]`.
+///
+/// # Panics
+/// If there are none, or one of another size.
+fn block_of(images: &[&RgbImage], side: usize) -> Vec<u8> {
+    assert!(!images.is_empty(), "a batch is one image or more");
+    let mut pixels = Vec::with_capacity(images.len() * side * side * 3);
+    for image in images {
+        let (width, height) = image.dimensions();
+        assert!(
+            [width, height].iter().all(|&extent| extent as usize == side),
+            "an image of {width}×{height} pixels is not as large as the network's input, {side}×{side}"
+        );
+        pixels.extend_from_slice(image.as_raw());
+    }
+    pixels
 }
 
 /// The answers of a batch, one an image.

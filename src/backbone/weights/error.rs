@@ -91,7 +91,7 @@ pub enum WeightsError {
     /// A named architecture whose weights are not on this machine.
     #[error(
         "the weights of {architecture} are not installed in {}; run `simplenet weights fetch {architecture}` \
-         or pass --weights FILE",
+         or install a file of yours with `simplenet weights import FILE`",
         folder.display()
     )]
     NotInstalled {

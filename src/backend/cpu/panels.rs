@@ -86,11 +86,11 @@ impl<O: Operand> Panels<O> {
 
     /// One panel, `[K, PANEL]`.
     pub(super) fn panel(&self, index: usize) -> &[O] {
-        &self.from(index)[..self.depth * PANEL]
+        &self.panels_from(index)[..self.depth * PANEL]
     }
 
     /// A panel and all that follow it.
-    pub(super) fn from(&self, index: usize) -> &[O] {
+    pub(super) fn panels_from(&self, index: usize) -> &[O] {
         &self.data[index * self.depth * PANEL..]
     }
 }

@@ -27,6 +27,8 @@ Examples:
   simplenet sweep --resume runs/…              what a killed sweep had finished is not done again
 
 Features are computed once for all points and seeds that can share them.")]
+// They are flags of `train`, and here a reason to say no.
+#[command(mut_arg("one_class", |arg| arg.hide(true)), mut_arg("subset", |arg| arg.hide(true)))]
 pub(super) struct SweepArgs {
     /// A setting (as in `train --show-config`, or `backbone`) and the values it takes; every combination is trained.
     #[arg(long, value_name = "KEY=V1,V2…", conflicts_with_all = ["table", "figure"],

@@ -16,6 +16,8 @@ mod step;
 mod stride1;
 mod stride1_narrow;
 mod stride2;
+#[cfg(test)]
+mod tests;
 mod vector;
 mod weights;
 

@@ -4,7 +4,7 @@ use super::vector::Vector;
 use crate::tensor::Scalar;
 use std::mem::MaybeUninit;
 
-/// Outputs of a tile along one axis, of any scheme.
+/// Outputs of a tile along one axis at most, of any scheme.
 pub(super) const MOST_OUTPUTS: usize = 4;
 /// Outputs of a short tile, which ends an axis where that many are left, or fewer.
 pub(super) const SHORT_OUTPUTS: usize = 2;
@@ -14,7 +14,7 @@ pub(super) const TAPS: usize = 3;
 pub(super) const WEIGHTS: usize = 6;
 /// Matrices `[I, O]` that a kernel is transformed into.
 pub(super) const MATRICES: usize = WEIGHTS * WEIGHTS;
-/// Products of a tile, of any scheme.
+/// Products of a tile at most, of any scheme.
 pub(super) const MOST_PRODUCTS: usize = 81;
 
 /// Transforms along one axis, for a few outputs of LINE inputs by as many products: `output(kernel(g) ⊙ input(d))`. Tiles go

@@ -121,7 +121,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
         let Layout { stride, plane, .. } = self.layout;
         let matrix = panels.depth() / MATRICES * PANEL;
         // Weights of one block only come from memory, and are all that counts.
-        let shared = self.tiles.len() > tiles.len();
+        let several_blocks = self.tiles.len() > tiles.len();
         let plane_products = tiles.len() * PANEL;
         for i in 0..S::PRODUCTS {
             let (row, column) = S::place(i);
@@ -140,9 +140,9 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
                 let weights = &panels.panel(panel)[S::matrix(i) * matrix..][..matrix];
                 // Behind the last panel's matrix comes the first one's next, and behind its last another task's first.
                 let next = match (panel + 1 < chosen.end, i + 1 < S::PRODUCTS) {
-                    (true, _) => panels.from(panel + 1).get(S::matrix(i) * matrix..),
-                    (false, true) => panels.from(chosen.start).get(S::matrix(i + 1) * matrix..),
-                    (false, false) => panels.from(chosen.end).get(..),
+                    (true, _) => panels.panels_from(panel + 1).get(S::matrix(i) * matrix..),
+                    (false, true) => panels.panels_from(chosen.start).get(S::matrix(i + 1) * matrix..),
+                    (false, false) => panels.panels_from(chosen.end).get(..),
                 };
                 let next = next.and_then(|next| next.get(..matrix)).unwrap_or_default();
                 let place = ((panel - chosen.start) * S::PRODUCTS + i) * plane_products + first * PANEL;
@@ -152,7 +152,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
                     let rows = Rows::unbroken(&transformed[from..], stride, products.len() / PANEL);
                     let store =
                         Store { out: products.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
-                    let ahead = if room && shared {
+                    let ahead = if room && several_blocks {
                         [part(next, index, groups), part(next_rows, index, groups)]
                     } else {
                         share(next, index, groups)
