@@ -28,7 +28,11 @@ Examples:
 
 Features are computed once for all points and seeds that can share them.")]
 // They are flags of `train`, and here a reason to say no.
-#[command(mut_arg("one_class", |arg| arg.hide(true)), mut_arg("subset", |arg| arg.hide(true)))]
+#[command(
+    mut_arg("one_class", |arg| arg.hide(true)),
+    mut_arg("subset", |arg| arg.hide(true)),
+    mut_arg("category", |arg| arg.long_help("Only this category of --data; may be given several times"))
+)]
 pub(super) struct SweepArgs {
     /// A setting (as in `train --show-config`, or `backbone`) and the values it takes; every combination is trained.
     #[arg(long, value_name = "KEY=V1,V2…", conflicts_with_all = ["table", "figure"],
