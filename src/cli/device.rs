@@ -64,10 +64,10 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
             if let Some(reason) = &reason {
                 console.say(format_args!("no GPU is used ({reason}): computing on the CPU"));
             }
-            if Cpu::<f32>::bf16_unit() == Some(Bf16Unit::Avx512HalfRate) {
+            if Cpu::<f32>::bf16_unit() == Some(Bf16Unit::SlowAvx512) {
                 console.warn(
-                    "--precision bf16: this processor multiplies bf16 numbers no faster than f32 ones, of which fast \
-                     convolutions need fewer; --precision f32 is faster and more exact",
+                    "--precision bf16: without AMX this processor multiplies bf16 numbers more slowly than f32 ones; \
+                     --precision f32 is faster and more exact",
                 );
             }
             return Ok(Device::Cpu(cpu, reason));

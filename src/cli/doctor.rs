@@ -67,7 +67,7 @@ fn cpu() -> Finding {
             "; convolutions by AMX tiles, in f32 (--conv fast) and with --precision bf16"
         }
         Some(Bf16Unit::Avx512) => "; --precision bf16 by AVX512-BF16",
-        Some(Bf16Unit::Avx512HalfRate) => "; --precision bf16 by AVX512-BF16, which is slower than f32 here",
+        Some(Bf16Unit::SlowAvx512) => "; --precision bf16 by AVX512-BF16, which is slower than f32 here",
         None => "",
     };
     let state = format!("{} threads, {vectors}{bf16}", rayon::current_num_threads());

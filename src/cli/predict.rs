@@ -134,12 +134,12 @@ fn run_on<B: Backend<Scalar = f32>>(
         })?;
     }
     args.plans.settle(backend, &detector, &model, Some(&args.model), &batches, console)?;
-    detector.prepare(backend, batches[0])?;
     // Not before: what decodes would disturb what is timed.
     let loader = match paths {
         Some(paths) => Loader::new(paths, options)?,
         None => Loader::streaming(stdin_paths(args.null, Arc::clone(&broken)), options)?,
     };
+    detector.prepare(backend, batches[0])?;
     let answers = Answers { args, model: &model.metadata, console };
     let outcome = Prediction { answers, console }.execute(backend, &detector, loader, batch);
     match (broken.get(), outcome) {

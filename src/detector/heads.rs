@@ -272,6 +272,9 @@ mod tests {
         for (images, expected) in [(&[][..], "one image or more"), (&[&smaller][..], "31×32 pixels")] {
             let refusals = [
                 std::panic::catch_unwind(AssertUnwindSafe(|| drop(heads.submit(&cpu, images)))),
+                std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    drop(heads.submit_watched(&cpu, images, &mut unwatched));
+                })),
                 std::panic::catch_unwind(AssertUnwindSafe(|| drop(detector.submit_images(&cpu, images)))),
             ];
             for refusal in refusals {

@@ -192,11 +192,17 @@ impl<B: Backend<Scalar = f32>> Detector<B> {
     }
 
     /// Scores and maps of u8 RGB images `[N, side, side, 3]`.
+    ///
+    /// # Panics
+    /// As [`Detector::submit`].
     pub fn score(&self, backend: &B, pixels: &[u8]) -> Result<Scores<f32>, ModelError> {
         self.submit(backend, pixels)?.collect(backend)
     }
 
     /// As [`Detector::score`], never recorded; `watch` hears of every stage: the backbone's, then [`HEAD`] and [`MAP`].
+    ///
+    /// # Panics
+    /// As [`Detector::submit`].
     pub fn score_watched(
         &self,
         backend: &B,

@@ -227,3 +227,13 @@ fn points_stand_beside_the_papers_categories_where_asked() {
     assert!(ran.stderr.contains("warning") && !world.path("grid/comparison.md").exists(), "{}", ran.stderr);
     assert!(world.path("grid/sweep.md").exists());
 }
+
+#[test]
+fn help_offers_no_flags_that_a_sweep_refuses() {
+    let world = World::new();
+    for flag in ["-h", "--help"] {
+        let help = world.run(&format!("sweep {flag}")).succeeds().stdout;
+        assert!(help.contains("--over") && help.contains("--category"), "{help}");
+        assert!(!help.contains("one-class") && !help.contains("--subset"), "{help}");
+    }
+}

@@ -91,7 +91,7 @@ pub enum WeightsError {
     /// A named architecture whose weights are not on this machine.
     #[error(
         "the weights of {architecture} are not installed in {}; run `simplenet weights fetch {architecture}`, \
-         install a file of yours with `simplenet weights import FILE` or, where one backbone is all, pass --weights FILE",
+         install a file of yours with `simplenet weights import FILE` or pass --weights FILE where a command takes it",
         folder.display()
     )]
     NotInstalled {

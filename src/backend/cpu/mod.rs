@@ -89,8 +89,8 @@ impl<T: Scalar> Cpu<T> {
     pub fn bf16_unit() -> Option<Bf16Unit> {
         let unit = if conv2d::tile_unit::<T>().is_some() {
             Bf16Unit::AmxTiles
-        } else if Instructions::bf16_at_half_rate() {
-            Bf16Unit::Avx512HalfRate
+        } else if Instructions::bf16_is_slow() {
+            Bf16Unit::SlowAvx512
         } else {
             Bf16Unit::Avx512
         };
@@ -111,8 +111,8 @@ pub enum Bf16Unit {
     AmxTiles,
     /// Vectors (AVX512-BF16): twice as many products as of `f32` in the same time.
     Avx512,
-    /// The same at half the rate, which is that of `f32`.
-    Avx512HalfRate,
+    /// The same where it takes longer than `f32` does.
+    SlowAvx512,
 }
 
 /// The tensors of the last run of some work.

@@ -2,7 +2,8 @@
 //!
 //! The matrix `[K, O]` is cut into panels of [`PANEL`] columns, `[⌈O/PANEL⌉, K, PANEL]`, the last one filled up with
 //! zeros. A product takes a few rows of the left matrix, where they lie, and one panel: it walks down `K` once, with
-//! all of its sums in registers, and finishes them there. Every sum runs over `K` in ascending order, whatever rows are
+//! all of its sums in registers, and finishes them there; where registers are few, once for each part of the rows and half of the
+//! columns. Every sum runs over `K` in ascending order, whatever rows are
 //! taken together: its bits depend on its row and its column alone.
 
 #[cfg(target_arch = "x86_64")]
@@ -18,23 +19,30 @@ pub(super) const PANEL: usize = 32;
 /// Rows of one product at most, whatever multiplies them.
 const MOST_ROWS: usize = 30;
 
-/// Rows of one product at most. By AVX-512 they are taken together: 14 rows of two vectors leave four of 32 registers for the
-/// operands. AVX2 takes six at a time, of half a panel, which stays in the first-level cache meanwhile.
-pub(super) fn most_rows(instructions: Instructions) -> usize {
+/// Rows whose sums are in registers together. By AVX-512 14 rows of two vectors leave four of 32 registers for the operands, by
+/// AVX2 six rows of two vectors, which are half of a panel, leave four of 16.
+pub(super) fn rows_together(instructions: Instructions) -> usize {
     match instructions {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 => 14,
-        _ => MOST_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => x86::AVX2_PART,
+        Instructions::Portable => MOST_ROWS,
+    }
+}
+
+/// Rows of one product at most: those that are together, or by AVX2 five times as many, which find half of the panel nearby.
+pub(super) fn most_rows(instructions: Instructions) -> usize {
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => MOST_ROWS,
+        _ => rows_together(instructions),
     }
 }
 
 /// Cache lines that a product of so many rows fetches of each of the two that lie ahead, for each of its panel's rows.
 pub(super) fn lines_ahead(instructions: Instructions, rows: usize) -> usize {
-    match instructions {
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => rows.div_ceil(x86::AVX2_PART),
-        _ => 1,
-    }
+    rows.div_ceil(rows_together(instructions))
 }
 
 /// A fixed right-hand matrix `[K, O]` in panels; K counts operands.
@@ -382,6 +390,43 @@ mod tests {
     #[test]
     fn products_of_pairs_equal_the_definition() {
         products_equal_the_definition(|value| Bf16Pair::of(&[value, 0.3 - value]));
+    }
+
+    /// Deeper than half of a panel stays in the first-level cache, every number of rows. What lies ahead is only fetched: it may
+    /// be shorter than the steps or longer.
+    #[test]
+    fn what_lies_ahead_changes_nothing() {
+        const DEEP: usize = 300;
+        let philox = Philox::new(2, Stream::Initialisation, 0);
+        let values: Vec<f32> = (0..DEEP * 64).map(|i| philox.uniform(i as u64) as f32 - 0.5).collect();
+        let (data, panel) = (&values[..(MOST_ROWS + 1) * DEEP], &values[DEEP * PANEL..]);
+        for instructions in Instructions::available() {
+            for count in 1..=most_rows(instructions) {
+                let product = |ahead: [&[f32]; 2]| {
+                    let mut out = vec![f32::NAN; count * PANEL];
+                    let store = Store { out: out.as_mut_ptr(), stride: PANEL, width: PANEL, finish: None };
+                    let rows = Rows::unbroken(data, DEEP, count);
+                    // SAFETY: `out` holds the rows and is not used meanwhile.
+                    unsafe { multiply_panel(instructions, rows, panel, ahead, store) };
+                    out
+                };
+                let out = product([&[]; 2]);
+                let expected: Vec<f64> = (0..count * PANEL)
+                    .map(|i| {
+                        let (row, column) = (i / PANEL, i % PANEL);
+                        let products = (0..DEEP)
+                            .map(|k| f64::from(data[row * DEEP + k]) * f64::from(panel[k * PANEL + column]));
+                        products.sum()
+                    })
+                    .collect();
+                let error = relative_error(&out, &expected);
+                // Sums of 300 products, each rounded by 2⁻²⁴.
+                assert!(error < 1e-6, "{count} rows, {instructions:?}: {error:.1e}");
+                for ahead in [[panel, &[]], [&[], &data[..5]], [&panel[..40], data]] {
+                    assert_eq!(product(ahead), out, "{count} rows, {instructions:?}");
+                }
+            }
+        }
     }
 
     #[test]

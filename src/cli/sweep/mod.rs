@@ -27,11 +27,11 @@ Examples:
   simplenet sweep --resume runs/…              what a killed sweep had finished is not done again
 
 Features are computed once for all points and seeds that can share them.")]
-// They are flags of `train`, and here a reason to say no.
+// `--one-class` and `--subset` are `train`'s; a sweep refuses them.
 #[command(
     mut_arg("one_class", |arg| arg.hide(true)),
     mut_arg("subset", |arg| arg.hide(true)),
-    mut_arg("category", |arg| arg.long_help("Only this category of --data; may be given several times"))
+    mut_arg("category", |arg| arg.help("Only this category of --data; may be given several times"))
 )]
 pub(super) struct SweepArgs {
     /// A setting (as in `train --show-config`, or `backbone`) and the values it takes; every combination is trained.

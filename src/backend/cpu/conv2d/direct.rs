@@ -12,9 +12,11 @@ use super::Call;
 use super::disjoint::Disjoint;
 use super::epilogue::Epilogue;
 use super::im2col::gather;
-use crate::backend::cpu::instructions::Vectorized;
+use crate::backend::cpu::instructions::{Instructions, Vectorized};
 use crate::backend::cpu::operand::Operand;
-use crate::backend::cpu::panels::{PANEL, Panels, Rows, Store, most_rows, multiply_panel, share};
+use crate::backend::cpu::panels::{
+    PANEL, Panels, Rows, Store, most_rows, multiply_panel, rows_together, share,
+};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -39,7 +41,7 @@ pub(super) fn conv2d<O: Operand>(call: &Call<'_, O::Sum>, panels: &Panels<O>, ou
     let rows = out.len() / call.bias.len();
     let aliasing = (patch * size_of::<O>()).is_multiple_of(ALIASING_BYTES);
     let in_place = if call.geometry.is_pointwise() && !aliasing { O::in_place(call.input) } else { None };
-    let cut = Cut::new(rows, panels, most_rows(call.instructions));
+    let cut = Cut::new(rows, panels, call.instructions);
     let (blocks, groups) = (rows.div_ceil(cut.rows), panels.count().div_ceil(cut.panels));
     let epilogue = Epilogue::new(call.bias, call.residual, call.relu);
     let out = Disjoint::new(out);
@@ -77,8 +79,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// A product takes `most_rows`.
-    fn new<O: Operand>(rows: usize, panels: &Panels<O>, most_rows: usize) -> Self {
+    fn new<O: Operand>(rows: usize, panels: &Panels<O>, instructions: Instructions) -> Self {
+        let (together, most_rows) = (rows_together(instructions), most_rows(instructions));
         let row_bytes = panels.depth() * size_of::<O>();
         if panels.bytes() <= RESIDENT_BYTES {
             let products = panels.depth() * O::NUMBERS * panels.count() * PANEL;
@@ -86,7 +88,7 @@ impl Cut {
             return Self { resident: true, strip: most_rows, rows, panels: panels.count() };
         }
         let most = (RESIDENT_BYTES / row_bytes).max(most_rows);
-        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(most_rows);
+        let strip = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(together);
         let products = panels.depth() * O::NUMBERS * strip * PANEL;
         let spread =
             rows.div_ceil(strip) * panels.count() / (TASKS_PER_THREAD * rayon::current_num_threads());

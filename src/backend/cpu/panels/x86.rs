@@ -126,7 +126,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// What lies `ahead`, in so many steps down `panel`, which is there already.
+    /// What lies `ahead`, in so many steps; if that is nothing, a line of `panel`, which is there already.
     fn new<O>(ahead: &[O], panel: &[O], steps: usize) -> Self {
         if ahead.is_empty() {
             return Self { first: panel.as_ptr().cast(), step: 0 };
@@ -293,7 +293,7 @@ macro_rules! kernel {
                         }
                     }
                     rows = rows.wrapping_add(row.run_stride);
-                    panel = panel.add(row.run * PANEL);
+                    panel = panel.wrapping_add(row.run * PANEL);
                     for ahead in &mut ahead {
                         *ahead = ahead.after(row.run);
                     }

@@ -134,7 +134,7 @@ impl<T: Scalar, S: Scheme<LINE>, const LINE: usize> Step<'_, T, S, LINE> {
             let next_rows = &next_rows[..(count * stride).min(next_rows.len())];
             let groups = count.div_ceil(most_rows(self.call.instructions));
             let group = count.div_ceil(groups);
-            // A panel is two lines a row.
+            // Whether one of the two that a product fetches can be the whole next matrix, two lines a row: the other is rows then.
             let room = groups * lines_ahead(self.call.instructions, group) > 1;
             for panel in chosen.clone() {
                 let weights = &panels.panel(panel)[S::matrix(i) * matrix..][..matrix];

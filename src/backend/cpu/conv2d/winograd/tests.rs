@@ -16,13 +16,16 @@ fn values(len: usize, seed: u64) -> Vec<f32> {
     (0..len as u64).map(|i| philox.uniform(i) as f32 - 0.5).collect()
 }
 
-/// Images, h, w, inputs, outputs: one tile, part panels and odd sizes; one block and several that a core takes through both
-/// steps; blocks of which inputs are transformed by all cores, in one pass and in several.
-const SIZES: [[usize; 5]; 6] = [
+/// Images, h, w, inputs, outputs: one tile, part panels and odd sizes; blocks that a core takes through both steps, of stride 1
+/// and, of the larger images, of stride 2; blocks whose inputs are transformed by all cores, in one pass and, from 160 channels
+/// on, in several.
+const SIZES: [[usize; 5]; 8] = [
     [1, 2, 3, 16, 33],
     [5, 13, 17, 40, 33],
     [1, 14, 14, 128, 64],
     [2, 33, 30, 24, 70],
+    [2, 59, 51, 24, 33],
+    [1, 59, 59, 160, 5],
     [1, 14, 14, 512, 40],
     [1, 40, 37, 520, 33],
 ];
