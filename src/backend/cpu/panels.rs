@@ -1,10 +1,10 @@
 //! Products with a fixed right-hand matrix, laid out once for the registers that will read it.
 //!
-//! The matrix `[K, O]` is cut into panels of [`PANEL`] columns, `[⌈O/PANEL⌉, K, PANEL]`, the last one filled up with
-//! zeros. A product takes a few rows of the left matrix, where they lie, and one panel: it walks down `K` once, with
-//! all of its sums in registers, and finishes them there; where registers are few, once for each part of the rows and half of the
-//! columns. Every sum runs over `K` in ascending order, whatever rows are
-//! taken together: its bits depend on its row and its column alone.
+//! The matrix `[K, O]` is cut into panels of [`PANEL`] columns, the last one filled up with zeros, and a panel into the columns whose
+//! sums are in registers together ([`columns_together`]), `[⌈O/PANEL⌉, PANEL/columns, K, columns]`. A product takes a few rows of
+//! the left matrix, where they lie, and one panel. It walks down `K` once, with all of its sums in registers, and finishes them
+//! there; where registers are few, once for each part of the rows and of the columns. Every sum runs over `K` in ascending order,
+//! whatever rows are taken together: its bits depend on its row and its column alone.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -31,6 +31,16 @@ pub(super) fn rows_together(instructions: Instructions) -> usize {
     }
 }
 
+/// Columns whose sums are in registers together. They lie together, too: what is read in one go shall have all places of a cache,
+/// not every other one.
+fn columns_together(instructions: Instructions) -> usize {
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => PANEL / 2,
+        _ => PANEL,
+    }
+}
+
 /// Rows of one product at most: those that are together, or by AVX2 five times as many, which find half of the panel nearby.
 pub(super) fn most_rows(instructions: Instructions) -> usize {
     match instructions {
@@ -53,18 +63,23 @@ pub(super) struct Panels<O> {
 }
 
 impl<O: Operand> Panels<O> {
-    /// Lays out the matrix `[numbers, outputs]` of `element(k, o)`. Where an operand is several numbers, those are
-    /// neighbours along `k`.
+    /// Lays out the matrix `[numbers, outputs]` of `element(k, o)`, of which products take one of so many `matrices` that lie
+    /// above one another. Where an operand is several numbers, those are neighbours along `k`.
     pub(super) fn new(
+        instructions: Instructions,
+        matrices: usize,
         numbers: usize,
         outputs: usize,
         element: impl Fn(usize, usize) -> O::Sum + Sync,
     ) -> Self {
         let depth = numbers.div_ceil(O::NUMBERS);
+        assert!(depth.is_multiple_of(matrices), "the matrices are of one size");
         let mut data = Buffer::zeros(outputs.div_ceil(PANEL) * depth * PANEL);
+        let (rows, together) = (depth / matrices, columns_together(instructions));
         for (i, value) in data.iter_mut().enumerate() {
-            let (panel, k, column) = (i / (depth * PANEL), i / PANEL % depth, i % PANEL);
-            let output = panel * PANEL + column;
+            let (panel, matrix, i) = (i / (depth * PANEL), i / (rows * PANEL) % matrices, i % (rows * PANEL));
+            let (part, row, column) = (i / (rows * together), i / together % rows, i % together);
+            let (k, output) = (matrix * rows + row, panel * PANEL + part * together + column);
             if output < outputs {
                 let first = k * O::NUMBERS;
                 let mut column = [O::Sum::ZERO; 2];
@@ -92,7 +107,7 @@ impl<O: Operand> Panels<O> {
         self.data.len() / (self.depth * PANEL)
     }
 
-    /// One panel, `[K, PANEL]`.
+    /// One panel, of K rows.
     pub(super) fn panel(&self, index: usize) -> &[O] {
         &self.panels_from(index)[..self.depth * PANEL]
     }
@@ -173,8 +188,9 @@ pub(super) struct Finish<'a, T> {
     pub(super) floor: T,
 }
 
-/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's. Meanwhile what lies `ahead` is
-/// brought into the second-level cache, K times [`lines_ahead`] of each of the two at most. Either may be empty.
+/// `out = finish(rows·panel)`, `[count, K]·[K, PANEL] → [count, width]`; `K` is the panel's, which was laid out for these
+/// `instructions`. Meanwhile what lies `ahead` is brought into the second-level cache, K times [`lines_ahead`] of each of the two at
+/// most. Either may be empty.
 ///
 /// # Safety
 /// `store.out` is valid for writing `width` elements of each of `count` rows, and nothing else has access to them.
@@ -227,14 +243,17 @@ fn multiply<O: Operand>(instructions: Instructions, rows: Rows<'_, O>, panel: &[
             return;
         }
     }
-    let _ = instructions;
+    let together = columns_together(instructions);
     for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
         let mut totals = [O::Sum::ZERO; PANEL];
-        for (run, panel) in panel.chunks_exact(panel.len() / rows.runs).enumerate() {
-            let values = &rows.data[row * rows.stride + run * rows.run_stride..];
-            for (&value, weights) in values.iter().zip(panel.chunks_exact(PANEL)) {
-                for (total, &weight) in totals.iter_mut().zip(weights) {
-                    *total += value.dot(weight);
+        let parts = totals.chunks_exact_mut(together).zip(panel.chunks_exact(panel.len() / PANEL * together));
+        for (totals, panel) in parts {
+            for (run, panel) in panel.chunks_exact(panel.len() / rows.runs).enumerate() {
+                let values = &rows.data[row * rows.stride + run * rows.run_stride..];
+                for (&value, weights) in values.iter().zip(panel.chunks_exact(together)) {
+                    for (total, &weight) in totals.iter_mut().zip(weights) {
+                        *total += value.dot(weight);
+                    }
                 }
             }
         }
@@ -311,6 +330,12 @@ mod tests {
         (0..4000).map(|i| philox.uniform(i) as f32 - 0.5).collect()
     }
 
+    /// Where a panel of so many rows has an element.
+    fn index_of(instructions: Instructions, depth: usize, k: usize, column: usize) -> usize {
+        let together = columns_together(instructions);
+        column / together * depth * together + k * together + column % together
+    }
+
     /// Every number of rows, in one run and in several, full and part panels, raw and finished, against the definition over
     /// operands as they are.
     fn products_equal_the_definition<O: Operand<Sum = f32>>(operand: impl Fn(f32) -> O) {
@@ -348,7 +373,7 @@ mod tests {
                         .map(|k| {
                             let (run, place) = (k / (DEPTH / runs), k % (DEPTH / runs));
                             let value = data[row * STRIDE + run * run_stride + place];
-                            f64::from(value.dot(panel[k * PANEL + column]))
+                            f64::from(value.dot(panel[index_of(instructions, DEPTH, k, column)]))
                         })
                         .sum();
                     if let Some(finish) = finish {
@@ -414,8 +439,10 @@ mod tests {
                 let expected: Vec<f64> = (0..count * PANEL)
                     .map(|i| {
                         let (row, column) = (i / PANEL, i % PANEL);
-                        let products = (0..DEEP)
-                            .map(|k| f64::from(data[row * DEEP + k]) * f64::from(panel[k * PANEL + column]));
+                        let products = (0..DEEP).map(|k| {
+                            f64::from(data[row * DEEP + k])
+                                * f64::from(panel[index_of(instructions, DEEP, k, column)])
+                        });
                         products.sum()
                     })
                     .collect();

@@ -173,8 +173,6 @@ mod tests {
             let (out_h, out_w) = weights.geometry().output_size(h, w);
             let geometry =
                 Geometry { h, w, inputs, kernel_h: kernel, kernel_w: kernel, out_h, out_w, stride, padding };
-            let panels = panels::<f32>(&weights);
-            assert!(serves(&geometry, &panels));
             let input = values(images * h * w * inputs, 3);
             let residual = values(images * out_h * out_w * outputs, 4);
             let mut patch = vec![0.0; geometry.patch()];
@@ -190,6 +188,8 @@ mod tests {
                 }
             }
             for instructions in Instructions::available() {
+                let panels = panels::<f32>(instructions, &weights);
+                assert!(serves(&geometry, &panels));
                 let pool = Pool::new();
                 let call = Call {
                     pool: &pool,

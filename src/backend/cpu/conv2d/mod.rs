@@ -95,6 +95,7 @@ enum Weights<T> {
 impl<T: Scalar> CpuConvolution<T> {
     pub(super) fn new(weights: &ConvolutionWeights, arithmetic: Arithmetic) -> Self {
         let Arithmetic { convolutions, bf16, .. } = arithmetic;
+        let instructions = Instructions::detect();
         let geometry = weights.geometry();
         let winograd = convolutions == Convolutions::Fast && winograd::serves(&geometry);
         let laid_out = match (bf16, convolutions) {
@@ -108,32 +109,35 @@ impl<T: Scalar> CpuConvolution<T> {
                 Weights::Exact(weights.weight.data().iter().map(|&value| T::from_f32(value)).collect())
             }
             (false, Convolutions::Fast) if winograd => {
-                Weights::Winograd(winograd::TransformedWeights::new(weights))
+                Weights::Winograd(winograd::TransformedWeights::new(instructions, weights))
             }
-            (false, Convolutions::Fast) => Weights::Direct(panels(weights)),
-            (true, _) if geometry.inputs <= PIXEL_CHANNELS => Weights::Direct(panels(weights)),
-            (true, _) if winograd => Weights::Bf16Winograd(winograd::TransformedWeights::new(weights)),
-            (true, _) => Weights::Bf16Direct(panels(weights)),
+            (false, Convolutions::Fast) => Weights::Direct(panels(instructions, weights)),
+            (true, _) if geometry.inputs <= PIXEL_CHANNELS => Weights::Direct(panels(instructions, weights)),
+            (true, _) if winograd => {
+                Weights::Bf16Winograd(winograd::TransformedWeights::new(instructions, weights))
+            }
+            (true, _) => Weights::Bf16Direct(panels(instructions, weights)),
         };
         Self {
             geometry,
             bias: weights.bias.iter().map(|&value| T::from_f32(value)).collect(),
             weights: laid_out,
-            instructions: Instructions::detect(),
+            instructions,
         }
     }
 
     /// A linear map `[O, I]` as a 1×1 convolution without a bias of its own. Its inputs are features, however few.
     pub(super) fn pointwise(weight: &[T], outputs: usize, arithmetic: Arithmetic) -> Self {
+        let instructions = Instructions::detect();
         let inputs = weight.len() / outputs;
         let element = |k: usize, output: usize| weight[output * inputs + k];
         let geometry = ConvolutionGeometry { outputs, kernel: (1, 1), inputs, stride: 1, padding: 0 };
         let weights = match (arithmetic.tiled(usize::MAX), arithmetic.bf16) {
             (Some(tiles), _) => Weights::Tiled(tiled::TiledWeights::new(&geometry, tiles, element)),
-            (None, true) => Weights::Bf16Direct(Panels::new(inputs, outputs, element)),
-            (None, false) => Weights::Direct(Panels::new(inputs, outputs, element)),
+            (None, true) => Weights::Bf16Direct(Panels::new(instructions, 1, inputs, outputs, element)),
+            (None, false) => Weights::Direct(Panels::new(instructions, 1, inputs, outputs, element)),
         };
-        Self { geometry, bias: Vec::new(), weights, instructions: Instructions::detect() }
+        Self { geometry, bias: Vec::new(), weights, instructions }
     }
 }
 
@@ -148,11 +152,13 @@ fn patch(geometry: &ConvolutionGeometry) -> usize {
 }
 
 /// The weights as the matrix `[kh·kw·I, O]`.
-fn panels<O: Operand>(weights: &ConvolutionWeights) -> Panels<O> {
+fn panels<O: Operand>(instructions: Instructions, weights: &ConvolutionWeights) -> Panels<O> {
     let geometry = weights.geometry();
     let patch = patch(&geometry);
     let values = weights.weight.data();
-    Panels::new(patch, geometry.outputs, |k, output| O::Sum::from_f32(values[output * patch + k]))
+    Panels::new(instructions, 1, patch, geometry.outputs, |k, output| {
+        O::Sum::from_f32(values[output * patch + k])
+    })
 }
 
 /// One convolution to be computed, its shapes checked.

@@ -74,13 +74,14 @@ pub(super) unsafe fn multiply<O: Operand>(
             Instructions::Avx2 if element == TypeId::of::<f32>() => {
                 let parts = rows.count.div_ceil(AVX2_PART);
                 for (half, ahead) in ahead.into_iter().enumerate() {
-                    let column = half * PANEL / 2;
+                    let (column, panel_half) =
+                        (half * PANEL / 2, panel.as_ptr().add(half * depth * PANEL / 2));
                     let mut next = Ahead::new(ahead, panel, parts * depth);
                     for part in 0..parts {
                         let first = rows.count * part / parts;
                         let count = rows.count * (part + 1) / parts - first;
                         let data = rows.data.as_ptr().add(first * rows.stride);
-                        let at = (count, data, panel.as_ptr().add(column), to.at(first, column));
+                        let at = (count, data, panel_half, to.at(first, column));
                         // Loads are what there are too few of: the first rows bring the half of the panel, which the others find
                         // in the first-level cache, or in the second if it is long.
                         match (part == 0 || depth > AVX2_NEAR_DEPTH, ahead.is_empty()) {
@@ -274,7 +275,7 @@ macro_rules! kernel {
                 let mut sums = [[$sums!(zero); 2]; R];
                 for _ in 0..row.runs {
                     for k in 0..row.run {
-                        let weights = panel.add(k * PANEL);
+                        let weights = panel.add(k * 2 * $lanes);
                         if NEAR {
                             for line in (0..2 * $lanes).step_by(LINE) {
                                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(NEAR_BY + line).cast());
@@ -293,7 +294,7 @@ macro_rules! kernel {
                         }
                     }
                     rows = rows.wrapping_add(row.run_stride);
-                    panel = panel.wrapping_add(row.run * PANEL);
+                    panel = panel.wrapping_add(row.run * 2 * $lanes);
                     for ahead in &mut ahead {
                         *ahead = ahead.after(row.run);
                     }

@@ -58,8 +58,8 @@ fn sums_the_definition<O: Operand<Sum = f32>, S: Scheme<LINE>, const LINE: usize
                 })
             })
             .collect();
-        let transformed = TransformedWeights::<O>::new(&weights);
         for instructions in Instructions::available() {
+            let transformed = TransformedWeights::<O>::new(instructions, &weights);
             let pool = Pool::new();
             let call = Call {
                 pool: &pool,

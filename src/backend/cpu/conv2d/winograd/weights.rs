@@ -4,6 +4,7 @@ use super::scheme::{MATRICES, Scheme, TAPS, transform_kernel};
 use super::stride1::Stride1;
 use super::stride2::Stride2;
 use super::vector::{Portable, Vector};
+use crate::backend::cpu::instructions::Instructions;
 use crate::backend::cpu::operand::Operand;
 use crate::backend::cpu::panels::Panels;
 use crate::backend::{ConvolutionGeometry, ConvolutionWeights};
@@ -22,8 +23,8 @@ pub(in super::super) struct TransformedWeights<O> {
 }
 
 impl<O: Operand> TransformedWeights<O> {
-    /// Transforms the weights in `f64` and rounds them once.
-    pub(in super::super) fn new(weights: &ConvolutionWeights) -> Self {
+    /// Transforms the weights in `f64`, rounds them once and lays them out for these instructions.
+    pub(in super::super) fn new(instructions: Instructions, weights: &ConvolutionWeights) -> Self {
         let ConvolutionGeometry { outputs, inputs, stride, .. } = weights.geometry();
         let transform =
             if stride == Stride2::STRIDE { matrices_of::<Stride2, _> } else { matrices_of::<Stride1, _> };
@@ -38,7 +39,7 @@ impl<O: Operand> TransformedWeights<O> {
             })
             .collect();
         let padded = inputs.next_multiple_of(O::NUMBERS);
-        let panels = Panels::new(MATRICES * padded, outputs, |k, output| {
+        let panels = Panels::new(instructions, MATRICES, MATRICES * padded, outputs, |k, output| {
             let (matrix, input) = (k / padded, k % padded);
             if input == inputs {
                 return O::Sum::ZERO;
