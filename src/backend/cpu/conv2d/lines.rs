@@ -138,18 +138,9 @@ fn pad<T: Scalar>(image: &[T], g: &Geometry, top: usize, padded: &mut [T]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::im2col::gather;
-    use super::super::{ConvolutionWeights, panels};
+    use super::super::definition::Case;
+    use super::super::panels;
     use super::*;
-    use crate::backend::cpu::memory::Pool;
-    use crate::backend::cpu::panels::Residual;
-    use crate::random::philox::{Philox, Stream};
-    use crate::tensor::{Tensor, relative_error};
-
-    fn values(len: usize, seed: u64) -> Vec<f32> {
-        let philox = Philox::new(seed, Stream::Initialisation, 0);
-        (0..len as u64).map(|i| philox.uniform(i) as f32 - 0.5).collect()
-    }
 
     /// Odd sizes, lines of one patch and of several tasks, with and without padding, strides that skip pixels, part panels,
     /// one image and five, against sums of gathered patches in `f64`. What was in the output before is NaN.
@@ -167,42 +158,11 @@ mod tests {
             (1, 1, 1, 3, 8, 7, 2, 3),
         ];
         for (images, h, w, inputs, outputs, kernel, stride, padding) in cases {
-            let weight =
-                Tensor::new([outputs, kernel, kernel, inputs], values(outputs * kernel * kernel * inputs, 1));
-            let weights = ConvolutionWeights { weight, bias: values(outputs, 2), stride, padding };
-            let (out_h, out_w) = weights.geometry().output_size(h, w);
-            let geometry =
-                Geometry { h, w, inputs, kernel_h: kernel, kernel_w: kernel, out_h, out_w, stride, padding };
-            let input = values(images * h * w * inputs, 3);
-            let residual = values(images * out_h * out_w * outputs, 4);
-            let mut patch = vec![0.0; geometry.patch()];
-            let mut expected = Vec::new();
-            for position in 0..images * out_h * out_w {
-                gather(&input, &geometry, position, &mut patch);
-                for output in 0..outputs {
-                    let kernel = &weights.weight.data()[output * patch.len()..][..patch.len()];
-                    let products = patch.iter().zip(kernel).map(|(&a, &b)| f64::from(a) * f64::from(b));
-                    let others = [weights.bias[output], residual[position * outputs + output]];
-                    let sum = products.chain(others.map(f64::from)).sum::<f64>();
-                    expected.push(sum.max(0.0));
-                }
-            }
+            let case = Case::new([images, h, w, inputs, outputs], kernel, stride, padding);
             for instructions in Instructions::available() {
-                let panels = panels::<f32>(instructions, &weights);
-                assert!(serves(&geometry, &panels));
-                let pool = Pool::new();
-                let call = Call {
-                    pool: &pool,
-                    instructions,
-                    geometry,
-                    input: &input,
-                    bias: &weights.bias,
-                    residual: Residual::Of(&residual),
-                    relu: true,
-                };
-                let mut out = vec![f32::NAN; expected.len()];
-                conv2d(&call, &panels, &mut out);
-                let error = relative_error(&out, &expected);
+                let panels = panels::<f32>(instructions, &case.weights);
+                assert!(serves(&case.geometry, &panels));
+                let error = case.error(instructions, |call, out| conv2d(call, &panels, out));
                 // Sums of 256 products and less, each rounded by 2⁻²⁴.
                 assert!(
                     error < 1e-6,

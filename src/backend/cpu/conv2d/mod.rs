@@ -6,6 +6,8 @@
 //! there ([`tiled`]): in bfloat16 whichever were asked for, in `f32` the fast ones, of numbers written as sums of two. Those
 //! that see pixels are computed one step finer ([`Arithmetic::tiled`]).
 
+#[cfg(test)]
+mod definition;
 mod direct;
 mod disjoint;
 mod epilogue;

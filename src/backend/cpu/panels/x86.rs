@@ -73,6 +73,7 @@ pub(super) unsafe fn multiply<O: Operand>(
             }
             Instructions::Avx2 if element == TypeId::of::<f32>() => {
                 let parts = rows.count.div_ceil(AVX2_PART);
+                // Each half of the panel fetches one of the two that lie ahead.
                 for (half, ahead) in ahead.into_iter().enumerate() {
                     let (column, panel_half) =
                         (half * PANEL / 2, panel.as_ptr().add(half * depth * PANEL / 2));

@@ -44,7 +44,8 @@ use vector::MOST_LANES;
 /// the last-level cache; small weights are read again sooner than large ones.
 const LEAST_TRANSFORMED: usize = 2 << 20;
 const MOST_TRANSFORMED: usize = 12 << 20;
-/// Tiles of a block at most: their products with one panel take 129 KB, 290 KB where the stride is 2.
+/// Tiles of a block at most, two products of AVX-512 and one of AVX2: their products with one panel take 129 KB, 290 KB where the
+/// stride is 2.
 const BLOCK_TILES: usize = 28;
 /// Bytes of a block's transformed inputs that leave room in a core's second-level cache of a megabyte.
 const RESIDENT_BYTES: usize = 640 << 10;

@@ -1,20 +1,9 @@
 //! Every scheme against the definition, whichever a convolution of the size would be computed by.
 
-use super::super::im2col::gather;
+use super::super::definition::Case;
 use super::*;
-use crate::backend::ConvolutionWeights;
 use crate::backend::cpu::instructions::Instructions;
-use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::operand::Bf16Pair;
-use crate::backend::cpu::panels::Residual;
-use crate::random::philox::{Philox, Stream};
-use crate::tensor::{Tensor, relative_error};
-use rayon::prelude::*;
-
-fn values(len: usize, seed: u64) -> Vec<f32> {
-    let philox = Philox::new(seed, Stream::Initialisation, 0);
-    (0..len as u64).map(|i| philox.uniform(i) as f32 - 0.5).collect()
-}
 
 /// Images, h, w, inputs, outputs: one tile, part panels and odd sizes; blocks that a core takes through both steps, of stride 1
 /// and, of the larger images, of stride 2; blocks whose inputs are transformed by all cores, in one pass and, from 160 channels
@@ -30,49 +19,14 @@ const SIZES: [[usize; 5]; 8] = [
     [1, 40, 37, 520, 33],
 ];
 
-/// By `S`, with bias, a residual and ReLU, on every set of instructions. What was in the output before is NaN.
+/// By `S`, on every set of instructions.
 fn sums_the_definition<O: Operand<Sum = f32>, S: Scheme<LINE>, const LINE: usize>(bound: f64) {
-    for [images, h, w, inputs, outputs] in SIZES {
-        let weights = ConvolutionWeights {
-            weight: Tensor::new([outputs, 3, 3, inputs], values(outputs * 9 * inputs, 1)),
-            bias: values(outputs, 2),
-            stride: S::STRIDE,
-            padding: 1,
-        };
-        let (out_h, out_w) = weights.geometry().output_size(h, w);
-        let geometry =
-            Geometry { h, w, inputs, kernel_h: 3, kernel_w: 3, out_h, out_w, stride: S::STRIDE, padding: 1 };
-        let input = values(images * h * w * inputs, 3);
-        let residual = values(images * out_h * out_w * outputs, 4);
-        let positions = (0..images * out_h * out_w).into_par_iter();
-        let expected: Vec<f64> = positions
-            .flat_map_iter(|position| {
-                let mut patch = vec![0.0; geometry.patch()];
-                gather(&input, &geometry, position, &mut patch);
-                let (weights, residual) = (&weights, &residual);
-                (0..outputs).map(move |output| {
-                    let kernel = &weights.weight.data()[output * patch.len()..][..patch.len()];
-                    let products = patch.iter().zip(kernel).map(|(&a, &b)| f64::from(a) * f64::from(b));
-                    let others = [weights.bias[output], residual[position * outputs + output]];
-                    products.chain(others.map(f64::from)).sum::<f64>().max(0.0)
-                })
-            })
-            .collect();
+    for size @ [images, h, w, inputs, outputs] in SIZES {
+        let case = Case::new(size, 3, S::STRIDE, 1);
         for instructions in Instructions::available() {
-            let transformed = TransformedWeights::<O>::new(instructions, &weights);
-            let pool = Pool::new();
-            let call = Call {
-                pool: &pool,
-                instructions,
-                geometry,
-                input: &input,
-                bias: &weights.bias,
-                residual: Residual::Of(&residual),
-                relu: true,
-            };
-            let mut out = vec![f32::NAN; expected.len()];
-            by_scheme::<O, S, LINE>(&call, transformed.panels(), &mut out);
-            let error = relative_error(&out, &expected);
+            let weights = TransformedWeights::<O>::new(instructions, &case.weights);
+            let error =
+                case.error(instructions, |call, out| by_scheme::<O, S, LINE>(call, weights.panels(), out));
             assert!(
                 error < bound,
                 "{images} × {h} × {w}, {inputs} → {outputs}, stride {}, {LINE} products a line, {instructions:?}: {error:.1e}",
