@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Everything that only a real GPU can show, in one command, on a machine that need not have Rust.
 #
-#   scripts/on-gpu.sh prepare          where Rust and nvcc are: builds and gathers the binaries in target/on-gpu
-#   scripts/on-gpu.sh [OUTPUT]         where the GPU is: runs them; writes OUTPUT/log.txt and OUTPUT/table.md
+#   scripts/on-gpu.sh prepare             where Rust and nvcc are: builds and gathers the binaries in target/on-gpu
+#   scripts/on-gpu.sh [OUTPUT [PATTERN]]  where the GPU is: runs them; writes OUTPUT/log.txt and OUTPUT/table.md
+#
+# Steps come in the order of what they are worth where time is short: whether answers are right, how fast the network is, what
+# training takes, the same beside PyTorch, and last what only a checker of memory sees. PATTERN (a regular expression) chooses
+# among their names. SECONDS_AT_MOST is what all of them may take: the one that runs then is stopped, the others are left out,
+# and the table says so.
 #
 # The checkout must be there on both machines (tests read tests/parity/reference), with target/on-gpu copied over.
 # SIMPLENET_TEST_DATA names the folder of real images and weights; the tests that want it say so where it is missing.
@@ -33,12 +38,25 @@ if [ "${1:-}" = prepare ]; then
 fi
 
 output="${1:-target/on-gpu/results}"
+pattern="${2:-.}"
+limit="${SECONDS_AT_MOST:-0}"
+if ! [[ "$limit" =~ ^[0-9]+$ ]]; then
+    echo "SECONDS_AT_MOST=$limit is no number of seconds"
+    exit 2
+fi
+[[ x =~ $pattern ]]
+if [ $? = 2 ]; then
+    echo "PATTERN $pattern is no regular expression"
+    exit 2
+fi
 mkdir -p "$output"
 log="$output/log.txt"
 table="$output/table.md"
 : >"$log"
 printf '| step | result | seconds |\n| --- | --- | --- |\n' >"$table"
+started=0
 failures=0
+left_out=0
 
 # Everything that will be needed, found or named, before anything runs.
 missing=0
@@ -73,20 +91,36 @@ if ! PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q 'libcublasLt.so.13'; the
     done
 fi
 
-# step NAME COMMAND…: runs it, with its output in the log and a line in the table.
+# step NAME COMMAND…: runs it, with its output in the log and a line in the table. Fails if it was not run to its end.
 step() {
-    local name="$1" start result milliseconds
+    local name="$1" start result milliseconds status=0 within=()
     shift
+    [[ "$name" =~ $pattern ]] || return 1
+    if [ "$limit" -gt 0 ]; then
+        if [ "$SECONDS" -ge "$limit" ]; then
+            left_out=$((left_out + 1))
+            printf '| %s | left out, no time | 0 |\n' "$name" | tee -a "$table"
+            return 1
+        fi
+        within=(timeout --kill-after=5 $((limit - SECONDS)))
+    fi
+    started=$((started + 1))
     printf '\n===== %s: %s\n' "$name" "$*" >>"$log"
     start="$(date +%s%3N)"
-    if "$@" >>"$log" 2>&1; then
+    "${within[@]}" "$@" >>"$log" 2>&1 || status=$?
+    milliseconds=$(($(date +%s%3N) - start))
+    # What `timeout` says of a command that it had to stop.
+    if [ "$limit" -gt 0 ] && { [ "$status" = 124 ] || [ "$status" = 137 ]; }; then
+        left_out=$((left_out + 1))
+        result="stopped, no time"
+    elif [ "$status" = 0 ]; then
         result=passed
     else
-        result="FAILED ($?)"
         failures=$((failures + 1))
+        result="FAILED ($status)"
     fi
-    milliseconds=$(($(date +%s%3N) - start))
     printf '| %s | %s | %d.%03d |\n' "$name" "$result" $((milliseconds / 1000)) $((milliseconds % 1000)) | tee -a "$table"
+    return "$status"
 }
 
 # The tests ask for the real device by this name, find their references beside the checkout's manifest, and run this
@@ -100,6 +134,50 @@ step "doctor" "$binaries/simplenet" doctor
 for suite in "${suites[@]}"; do
     step "$suite on the GPU" "$binaries/$suite" gpu_ --nocapture --test-threads 1
 done
+
+bench() {
+    step "bench in $1" "$binaries/simplenet" bench --device cuda --precision "$1" --stages --scope model,files,train
+}
+
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+export SIMPLENET_CACHE_DIR="$work/cache" SIMPLENET_WEIGHTS_DIR="$work/weights"
+demo() {
+    step "demo, trained in $1" "$binaries/simplenet" train --device cuda --precision "$1" --output "$work/$1"
+    { [ ! -f "$work/$1/results.csv" ] || cat "$work/$1/results.csv"; } | tee -a "$log"
+}
+
+# beside NAME OPTION…: this program and PyTorch in alternating rounds, as one table of ratios.
+python="${PYTHON:-python3}"
+if "$python" -c 'import torch, scipy, safetensors; assert torch.cuda.is_available()' 2>>"$log"; then
+    has_pytorch=1
+else
+    has_pytorch=0
+    echo "missing: PyTorch on CUDA with scipy and safetensors (benches/requirements.txt); nothing is compared with it" | tee -a "$log"
+fi
+beside() {
+    local name="$1"
+    shift
+    [ "$has_pytorch" = 1 ] || return 0
+    step "beside PyTorch: $name" env SIMPLENET="$binaries/simplenet" PYTHON="$python" \
+        benches/side_by_side.sh --device cuda --output "$output/beside-$name" "$@"
+    [ ! -f "$output/beside-$name/table.md" ] || cat "$output/beside-$name/table.md"
+}
+
+bench f16
+demo f32
+if [ -d "$work/f32" ]; then
+    step "demo, tested again" "$binaries/simplenet" test --device cuda --data "$work/cache/demo-v1" \
+        --model "$work"/f32/*/model.safetensors --output "$work/test" \
+        --fail-below i_auroc=0.95 --fail-below p_auroc=0.90
+fi
+beside f16 --precision f16 --batch 1,16,64
+bench f32
+bench tf32
+demo tf32
+demo f16
+beside f32 --precision f32,tf32 --batch 1,16
+beside training --scope train --images 240 --precision f32,tf32
 if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck initcheck; do
         step "kernels under $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
@@ -107,46 +185,12 @@ if [ -n "$sanitizer" ]; then
     done
 fi
 
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-export SIMPLENET_CACHE_DIR="$work/cache" SIMPLENET_WEIGHTS_DIR="$work/weights"
-for precision in f32 tf32 f16; do
-    step "demo, trained in $precision" "$binaries/simplenet" train --device cuda --precision "$precision" \
-        --output "$work/$precision"
-    { [ ! -f "$work/$precision/results.csv" ] || cat "$work/$precision/results.csv"; } | tee -a "$log"
-done
-step "demo, tested again" "$binaries/simplenet" test --device cuda --data "$work/cache/demo-v1" \
-    --model "$work"/f32/*/model.safetensors --output "$work/test" \
-    --fail-below i_auroc=0.95 --fail-below p_auroc=0.90
-if "$binaries/simplenet" bench --help >/dev/null 2>&1; then
-    for precision in f32 tf32 f16; do
-        step "bench in $precision" "$binaries/simplenet" bench --device cuda --precision "$precision" --stages \
-            --scope model,files,train
-    done
-else
-    echo "this build has no bench command: no speeds are measured" | tee -a "$log"
+if [ $((started + left_out)) = 0 ]; then
+    echo "no step is called '$pattern'"
+    exit 2
 fi
-
-# beside NAME OPTION…: this program and PyTorch in alternating rounds, as one table of ratios.
-python="${PYTHON:-python3}"
-beside() {
-    local name="$1"
-    shift
-    step "beside PyTorch: $name" env SIMPLENET="$binaries/simplenet" PYTHON="$python" \
-        benches/side_by_side.sh --device cuda --output "$output/beside-$name" "$@"
-    [ ! -f "$output/beside-$name/table.md" ] || cat "$output/beside-$name/table.md"
-}
-if "$python" -c 'import torch, scipy, safetensors; assert torch.cuda.is_available()' 2>>"$log"; then
-    beside f16 --precision f16 --batch 1,16,64
-    beside f32 --precision f32,tf32 --batch 1,16
-    beside training --scope train --images 240 --precision f32,tf32
-else
-    echo "missing: PyTorch on CUDA with scipy and safetensors (benches/requirements.txt); nothing is compared with it" | tee -a "$log"
-fi
-
 echo
 echo "log: $log"
-if [ "$failures" -gt 0 ]; then
-    echo "$failures steps failed; the log says why"
-    exit 1
-fi
+[ "$left_out" = 0 ] || echo "$left_out steps were left out or stopped: SECONDS_AT_MOST is $limit"
+[ "$failures" = 0 ] || echo "$failures steps failed; the log says why"
+[ $((left_out + failures)) = 0 ]
