@@ -4,7 +4,7 @@ use super::console::Console;
 use super::run_folder::RunRecord;
 use super::run_folder::{DataSource, RunSpec};
 use crate::backend::Backend;
-use crate::data::{Category, load_mask};
+use crate::data::{Category, Mask};
 use crate::detector::{Model, detect_cached};
 use crate::metrics::{LabelledMap, MetricError, Ranking};
 use crate::settings::{EarlyStop, Selection, Settings};
@@ -68,14 +68,15 @@ pub(super) struct EpochTest<'a, B: Backend> {
     features: &'a Features<B>,
     defective: Vec<bool>,
     /// The truth about every image in the geometry of pixel metrics; none of defective ones without a mask.
-    masks: Vec<Option<Mask>>,
+    masks: Vec<Option<Truth>>,
     /// Whether pixel metrics cover the whole original image.
     original_geometry: bool,
     /// The model, whose head is that of the epoch.
     model: Model,
 }
 
-struct Mask {
+/// Whether each pixel is defect, in the geometry of pixel metrics.
+struct Truth {
     pixels: Vec<bool>,
     width: usize,
     height: usize,
@@ -98,7 +99,7 @@ impl<'a, B: Backend<Scalar = f32>> EpochTest<'a, B> {
             defective.push(test.is_defect);
             let mask = match &test.mask {
                 Some(path) if test.is_defect => {
-                    match load_mask(path, model.metadata.exif(), geometry.original_size()) {
+                    match Mask::load(path, model.metadata.exif(), geometry.original_size()) {
                         Ok(mask) => Some(mask),
                         Err(error) if record.spec.strict => return Err(error.into()),
                         Err(error) => {
@@ -122,10 +123,10 @@ impl<'a, B: Backend<Scalar = f32>> EpochTest<'a, B> {
             };
             let pixels = match mask {
                 None => vec![false; width * height],
-                Some(mask) if original_geometry => mask.as_raw().iter().map(|&value| value > 127).collect(),
+                Some(mask) if original_geometry => mask.pixels().collect(),
                 Some(mask) => preprocess.apply_mask(&mask),
             };
-            masks.push(Some(Mask { pixels, width, height }));
+            masks.push(Some(Truth { pixels, width, height }));
         }
         if defective.iter().all(|&one| one == defective[0]) {
             bail!(

@@ -3,7 +3,7 @@
 use super::console::{Console, Task};
 use super::run_folder::{EvaluationSpec, RunFolder};
 use crate::backend::Backend;
-use crate::data::{Category, Geometry, Loader, LoaderOptions, Sample, TestImage, load_mask};
+use crate::data::{Category, Geometry, Loader, LoaderOptions, Mask, Sample, TestImage};
 use crate::detector::{Detection, Detector, Model, ModelMetadata, detect_cached, region, verdict};
 use crate::metrics::{self, AUPRO_FPR_LIMIT, LabelledMap, MetricError, Ranking};
 use crate::report::colormap::{ColorScale, median};
@@ -14,7 +14,7 @@ use crate::report::results::CategoryResult;
 use crate::report::scores::{ImageKind, ImageScore, Verdict};
 use crate::training::Features;
 use anyhow::Context;
-use image::{GrayImage, RgbImage};
+use image::RgbImage;
 use std::path::{Path, PathBuf};
 
 /// What is needed to score a category's test images.
@@ -127,7 +127,7 @@ impl Evaluation<'_> {
         let thresholds = &self.model.thresholds;
         let exif = self.model.exif();
         let mask = match &test.mask {
-            Some(path) if test.is_defect => match load_mask(path, exif, geometry.original_size()) {
+            Some(path) if test.is_defect => match Mask::load(path, exif, geometry.original_size()) {
                 Ok(mask) => Some(mask),
                 Err(error) if self.strict => return Err(error.into()),
                 Err(error) => {
@@ -289,7 +289,7 @@ impl Collected {
         geometry: &Geometry,
         detection: &Detection,
         original_map: Vec<f32>,
-        mask: Option<&GrayImage>,
+        mask: Option<&Mask>,
     ) {
         self.inspected += geometry.inspected_fraction();
         if test.is_defect && mask.is_none() {
@@ -298,8 +298,7 @@ impl Collected {
         }
         let map = if evaluation.spec.original_geometry {
             let (width, height) = geometry.original_size();
-            let positive = |mask: &GrayImage| mask.as_raw().iter().map(|&value| value > 127).collect();
-            let mask = mask.map_or_else(|| vec![false; original_map.len()], positive);
+            let mask = mask.map_or_else(|| vec![false; original_map.len()], |mask| mask.pixels().collect());
             Map { scores: original_map, mask, width: width as usize, height: height as usize }
         } else {
             let preprocess = &evaluation.model.settings.features.preprocess;

@@ -1,4 +1,4 @@
-//! Image files to 8-bit RGB, mask files to 8-bit grey.
+//! Image files to 8-bit RGB.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::convert::{into_grey, into_rgb};
+use super::convert::into_rgb;
 use super::{DataError, cifar10, jpeg, tiff};
 
 /// The most pixels an image may have: 500 megapixels, 1.5 GB as 8-bit RGB.
@@ -42,32 +42,6 @@ pub fn decode(path: &Path, exif: Exif) -> Result<RgbImage, DataError> {
     Ok(into_rgb(open(path, exif)?))
 }
 
-/// Decodes a mask to 8-bit grey, as Pillow's `convert("L")` does: `L = (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶`
-/// (ITU-R 601-2), and 16 bits by `round(v / 257)`.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_mask(path: &Path, exif: Exif) -> Result<GrayImage, DataError> {
-    Ok(into_grey(open(path, exif)?))
-}
-
-/// [`decode_mask`], and the mask must have the size of its image.
-///
-/// # Errors
-/// As [`decode`], and [`DataError::MaskSize`]: a mask of another size would be cut and placed by another geometry
-/// than its image.
-pub fn load_mask(path: &Path, exif: Exif, original_size: (u32, u32)) -> Result<GrayImage, DataError> {
-    let mask = decode_mask(path, exif)?;
-    if mask.dimensions() != original_size {
-        return Err(DataError::MaskSize {
-            path: path.to_owned(),
-            mask: mask.dimensions(),
-            image: original_size,
-        });
-    }
-    Ok(mask)
-}
-
 /// Why bytes are not an image, before it is known which file they came from.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -89,7 +63,8 @@ impl Failure {
     }
 }
 
-fn open(path: &Path, exif: Exif) -> Result<DynamicImage, DataError> {
+/// As [`decode`], with the pixels as they are stored.
+pub(super) fn open(path: &Path, exif: Exif) -> Result<DynamicImage, DataError> {
     if let Some((file, index)) = cifar10::record_of(path) {
         return cifar10::decode_record(file, index).map(DynamicImage::ImageRgb8);
     }
@@ -182,6 +157,7 @@ fn reason(error: ImageError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::convert::into_grey;
     use crate::data::fixtures::{self, number, pattern, sha256};
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
@@ -201,8 +177,8 @@ mod tests {
             let image = decode(&path, Exif::Apply).unwrap();
             assert_eq!(image.dimensions(), (number(&row["size"][0]), number(&row["size"][1])), "{row}");
             assert_eq!(sha256(&image), row["rgb_sha256"].as_str().unwrap(), "{row}");
-            let mask = decode_mask(&path, Exif::Apply).unwrap();
-            assert_eq!(sha256(&mask), row["grey_sha256"].as_str().unwrap(), "{row}");
+            let grey = into_grey(open(&path, Exif::Apply).unwrap());
+            assert_eq!(sha256(&grey), row["grey_sha256"].as_str().unwrap(), "{row}");
         }
     }
 
@@ -271,9 +247,6 @@ mod tests {
             assert!(error.contains(name) && error.contains("leave it out"), "{error}");
         }
         assert!(decode(folder.path(), Exif::Apply).is_err(), "a folder is no image");
-        let error = load_mask(&fixtures::path("grey.png"), Exif::Apply, (24, 17)).unwrap_err().to_string();
-        assert!(error.contains("23x17") && error.contains("24x17") && error.contains("grey.png"), "{error}");
-        assert!(load_mask(&fixtures::path("grey.png"), Exif::Apply, (23, 17)).is_ok());
     }
 
     #[test]

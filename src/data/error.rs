@@ -44,6 +44,12 @@ pub enum DataError {
         /// Width and height of the image, after its EXIF orientation was applied (or not) as asked for.
         image: (u32, u32),
     },
+    /// A mask of a defective image on which nothing is marked.
+    #[error("mask {} marks no pixel, all of it is black; mark the defect in white or as a label, or take the mask away", path.display())]
+    MaskEmpty {
+        /// The mask's file.
+        path: PathBuf,
+    },
     /// A resize target smaller than the crop, or a crop of no pixels.
     #[error(
         "cannot crop {crop} pixels from images resized to {resize}; the crop must be at least 1 and at most the resize"

@@ -1,10 +1,10 @@
 //! How an image becomes the network's input.
 
-use image::{GrayImage, RgbImage};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::resize;
-use super::{DataError, Geometry};
+use super::{DataError, Geometry, Mask};
 
 /// How a picture that is not square becomes the square the network sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,15 +94,14 @@ impl Preprocess {
         (resize::bilinear(image, geometry.resized, geometry.window()), geometry)
     }
 
-    /// The mask as the network's input would show it, row-major `crop × crop`: resized to the nearest pixel, cropped,
-    /// and defective where its value is over one half.
+    /// The mask as the network's input would show it, row-major `crop × crop`: resized to the nearest pixel and cropped.
     ///
     /// # Panics
     /// As [`geometry`](Self::geometry).
-    pub fn apply_mask(&self, mask: &GrayImage) -> Vec<bool> {
+    pub fn apply_mask(&self, mask: &Mask) -> Vec<bool> {
         let geometry = self.geometry(mask.dimensions());
-        let mask = resize::nearest(mask, geometry.resized, geometry.window());
-        mask.as_raw().iter().map(|&value| value > 127).collect()
+        let mask = resize::nearest(mask.as_image(), geometry.resized, geometry.window());
+        mask.iter().map(|&value| value > 0).collect()
     }
 }
 
@@ -135,6 +134,7 @@ mod tests {
                     row[format!("{name}_sha256")].as_str().unwrap(),
                     "{preprocess:?} {row}"
                 );
+                let mask = Mask::from_fn(mask.width(), mask.height(), |x, y| mask.get_pixel(x, y).0[0] > 127);
                 let mask: Vec<u8> = preprocess.apply_mask(&mask).into_iter().map(u8::from).collect();
                 assert_eq!(
                     sha256(&mask),
@@ -161,12 +161,5 @@ mod tests {
             serde_json::to_string(&preprocess(Fit::Stretch, 256, 224)).unwrap(),
             r#"{"fit":"stretch","resize":256,"crop":224}"#
         );
-    }
-
-    #[test]
-    fn a_mask_is_positive_above_one_half() {
-        let preprocess = Preprocess { fit: Fit::Crop, resize: 2, crop: 2 };
-        let mask = GrayImage::from_raw(2, 2, vec![0, 127, 128, 255]).unwrap();
-        assert_eq!(preprocess.apply_mask(&mask), [false, false, true, true]);
     }
 }

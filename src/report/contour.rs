@@ -1,6 +1,6 @@
 //! The outline of what lies above a level, by marching squares.
 
-use image::GrayImage;
+use crate::data::Mask;
 
 use super::geometry::ScoreMap;
 
@@ -47,13 +47,14 @@ pub fn contours(map: ScoreMap<'_>, level: f32) -> Vec<Segment> {
     segments
 }
 
-/// The outline of a mask: of the pixels above 127.
-pub fn mask_outline(mask: &GrayImage) -> Vec<Segment> {
-    if mask.width() == 0 || mask.height() == 0 {
+/// The outline of what is defect.
+pub fn mask_outline(mask: &Mask) -> Vec<Segment> {
+    let (width, height) = mask.dimensions();
+    if width == 0 || height == 0 {
         return Vec::new();
     }
-    let values: Vec<f32> = mask.as_raw().iter().map(|&value| f32::from(u8::from(value > 127))).collect();
-    contours(ScoreMap::new(&values, mask.width(), mask.height()), 0.5)
+    let values: Vec<f32> = mask.pixels().map(|defect| f32::from(u8::from(defect))).collect();
+    contours(ScoreMap::new(&values, width, height), 0.5)
 }
 
 /// The segments inside the cell whose corners are the centres of four neighbouring pixels; `[x, y]` is the point
@@ -147,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_cut_above_127() {
-        let mask = GrayImage::from_raw(3, 1, vec![0, 128, 127]).unwrap();
+    fn a_mask_is_outlined() {
+        let mask = Mask::from_fn(3, 1, |x, _| x == 1);
         let segments = mask_outline(&mask);
         assert_eq!(segments.len(), 4);
         assert!((area_around(&segments, [1.5, 0.5]) - 0.5).abs() < 1e-6);
-        assert!(mask_outline(&GrayImage::new(0, 0)).is_empty());
+        assert!(mask_outline(&Mask::from_fn(0, 0, |_, _| false)).is_empty());
     }
 }

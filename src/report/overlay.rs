@@ -1,6 +1,6 @@
 //! One picture a scored image: the image, its ground truth, the score map and the decision, side by side.
 
-use image::{GrayImage, RgbImage};
+use image::RgbImage;
 
 use super::colormap::{ColorScale, color_of_byte};
 use super::contour::Segment;
@@ -10,6 +10,7 @@ use super::panel::{
     BACKGROUND, HEADING, INK, LABEL, MUTED, WELL, heat, outline, outline_above, pen, scaled_image, truth,
 };
 use super::scores::{Verdict, score_text};
+use crate::data::Mask;
 
 /// Everything an overlay shows. Map, mask and rectangles are in the geometry of `image`.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +21,8 @@ pub struct Overlay<'a> {
     pub image: &'a RgbImage,
     /// The smoothed scores.
     pub map: ScoreMap<'a>,
-    /// The ground truth, where the image is defective and has a mask: above 127 is defect.
-    pub mask: Option<&'a GrayImage>,
+    /// The ground truth, where the image is defective and has a mask.
+    pub mask: Option<&'a Mask>,
     /// The image score.
     pub score: f32,
     /// The threshold on the image score.

@@ -7,6 +7,7 @@ use super::colormap::{ColorScale, color_of_byte};
 use super::contour::{Segment, contours, mask_outline};
 use super::draw::{Color, TextStyle, blend, stroke};
 use super::geometry::ScoreMap;
+use crate::data::Mask;
 
 pub(super) const BACKGROUND: Color = [20, 22, 26];
 pub(super) const WELL: Color = [32, 35, 41];
@@ -45,19 +46,17 @@ pub(super) fn outline(panel: &mut RgbImage, segments: &[Segment], color: Color) 
 }
 
 /// The image with what the mask leaves dimmed, and the outline of the mask.
-pub(super) fn truth(base: &RgbImage, mask: &GrayImage) -> RgbImage {
+pub(super) fn truth(base: &RgbImage, mask: &Mask) -> RgbImage {
     let mut panel = base.clone();
     let [width, height] = [panel.width(), panel.height()];
-    let binary = GrayImage::from_fn(mask.width(), mask.height(), |x, y| {
-        image::Luma([if mask.get_pixel(x, y).0[0] > 127 { 255 } else { 0 }])
-    });
-    let cover = resize(&binary, width, height, filter(mask.width(), width));
+    let (mask_width, mask_height) = mask.dimensions();
+    let cover = resize(mask.as_image(), width, height, filter(mask_width, width));
     for (x, y, pixel) in cover.enumerate_pixels() {
         let inside = f32::from(pixel.0[0]) / 255.0;
         blend(&mut panel, x, y, [0; 3], 0.6 * (1.0 - inside));
         blend(&mut panel, x, y, TRUTH, 0.25 * inside);
     }
-    let scale = ratio(&panel, mask.width(), mask.height());
+    let scale = ratio(&panel, mask_width, mask_height);
     let segments: Vec<Segment> = mask_outline(mask).into_iter().map(|s| s.placed(scale, [0.0; 2])).collect();
     outline(&mut panel, &segments, TRUTH);
     panel

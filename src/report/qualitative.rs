@@ -1,12 +1,13 @@
 //! What the model sees, at a glance: a row a category of image, ground truth and score map.
 
+use image::RgbImage;
 use image::imageops::replace;
-use image::{GrayImage, RgbImage};
 
 use super::colormap::ColorScale;
 use super::draw::fill;
 use super::geometry::ScoreMap;
 use super::panel::{BACKGROUND, HEADING, LABEL, WELL, heat, outline_above, scaled_image, truth};
+use crate::data::Mask;
 
 /// What one example is drawn from. Map and mask are in the geometry of `image`.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +17,7 @@ pub struct Source<'a> {
     /// The image.
     pub image: &'a RgbImage,
     /// The ground truth: above 127 is defect.
-    pub mask: &'a GrayImage,
+    pub mask: &'a Mask,
     /// The smoothed scores.
     pub map: ScoreMap<'a>,
     /// What the map is outlined at: what is above it is inside.
@@ -134,7 +135,7 @@ mod tests {
     fn example(width: u32, height: u32) -> Example {
         let image = RgbImage::from_pixel(width, height, image::Rgb([200, 100, 50]));
         let left = |x: u32| x < width / 2;
-        let mask = GrayImage::from_fn(width, height, |x, _| image::Luma([if left(x) { 255 } else { 0 }]));
+        let mask = Mask::from_fn(width, height, |x, _| left(x));
         let values: Vec<f32> = (0..width * height).map(|i| f32::from(u8::from(left(i % width)))).collect();
         Example::draw(Source {
             label: "crack",

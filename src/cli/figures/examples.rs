@@ -4,7 +4,7 @@ use super::super::console::Console;
 use super::super::evaluation::relative;
 use super::super::run_folder::DataSource;
 use super::{Impossible, Run};
-use crate::data::{Category, Exif, TestImage, decode, load_mask};
+use crate::data::{Category, Exif, Mask, TestImage, decode};
 use crate::files::write_whole;
 use crate::metrics::{F1Max, LabelledMap, MetricError, Ranking};
 use crate::report::colormap::{ColorScale, median};
@@ -13,7 +13,7 @@ use crate::report::maps::{StoredMap, read_map};
 use crate::report::qualitative::{Example, Row, Source, render};
 use crate::report::scores::ImageScore;
 use anyhow::{Context, bail};
-use image::{GrayImage, ImageFormat};
+use image::ImageFormat;
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 struct Tested<'a> {
     image: &'a TestImage,
     map: StoredMap,
-    mask: Option<GrayImage>,
+    mask: Option<Mask>,
 }
 
 /// Draws `figure-8.png`.
@@ -141,7 +141,7 @@ fn tested<'a>(
         let map = read_map(&run.folder.root().join(map))?;
         let size = (map.view().width(), map.view().height());
         let mask = match &image.mask {
-            Some(mask) if image.is_defect => Some(load_mask(mask, exif(run), size)?),
+            Some(mask) if image.is_defect => Some(Mask::load(mask, exif(run), size)?),
             _ => None,
         };
         tested.push(Tested { image, map, mask });
@@ -154,7 +154,7 @@ fn best_threshold(tested: &[Tested<'_>]) -> anyhow::Result<Option<F1Max>> {
     let masks: Vec<Vec<bool>> = tested
         .iter()
         .map(|tested| match &tested.mask {
-            Some(mask) => mask.as_raw().iter().map(|&value| value > 127).collect(),
+            Some(mask) => mask.pixels().collect(),
             None => vec![false; tested.map.view().values().len()],
         })
         .collect();

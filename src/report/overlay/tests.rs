@@ -5,7 +5,7 @@ use image::imageops::{FilterType, resize};
 use crate::report::colormap::color;
 
 /// A 16 × 12 image with a gradient, a mask in its middle and a map that peaks there.
-fn example() -> (RgbImage, Vec<f32>, GrayImage) {
+fn example() -> (RgbImage, Vec<f32>, Mask) {
     let image = RgbImage::from_fn(16, 12, |x, y| image::Rgb([8 * x as u8 + 60, 10 * y as u8 + 60, 120]));
     let map = (0..12 * 16)
         .map(|i| {
@@ -14,11 +14,11 @@ fn example() -> (RgbImage, Vec<f32>, GrayImage) {
         })
         .collect();
     let inside = |x: u32, y: u32| (6..11).contains(&x) && (4..8).contains(&y);
-    let mask = GrayImage::from_fn(16, 12, |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]));
+    let mask = Mask::from_fn(16, 12, inside);
     (image, map, mask)
 }
 
-fn overlay<'a>(image: &'a RgbImage, map: &'a [f32], mask: Option<&'a GrayImage>) -> Overlay<'a> {
+fn overlay<'a>(image: &'a RgbImage, map: &'a [f32], mask: Option<&'a Mask>) -> Overlay<'a> {
     Overlay {
         name: "test/crack/000.png",
         image,
@@ -98,7 +98,7 @@ fn what_was_not_inspected_is_shaded() {
 #[test]
 fn the_truth_is_bright_and_the_rest_dark() {
     let image = RgbImage::from_pixel(512, 400, image::Rgb([200; 3]));
-    let mask = GrayImage::from_fn(512, 400, |x, _| image::Luma([if x >= 256 { 128 } else { 127 }]));
+    let mask = Mask::from_fn(512, 400, |x, _| x >= 256);
     let panel = truth(&image, &mask);
     assert_eq!(panel.get_pixel(50, 200).0, [80; 3]);
     assert!(panel.get_pixel(450, 200).0[1] > 190);
@@ -109,7 +109,7 @@ fn every_size_gives_a_picture_of_bounded_size() {
     for (width, height) in [(1, 1), (20_000, 50), (50, 20_000), (2, 1), (4000, 3000), (321, 320), (1, 700)] {
         let image = RgbImage::from_pixel(width, height, image::Rgb([90; 3]));
         let map = vec![0.4; (width * height) as usize];
-        let mask = GrayImage::new(width, height);
+        let mask = Mask::from_fn(width, height, |_, _| false);
         let region = Some(Rect { x0: 0, y0: 0, x1: width, y1: height });
         let inspected = Some(Rect { x0: width / 8, y0: 0, x1: width - width / 8, y1: height });
         let picture = render(&Overlay { region, inspected, ..overlay(&image, &map, Some(&mask)) });
