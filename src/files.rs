@@ -20,13 +20,42 @@ pub struct WriteError {
 /// Writes a file through a temporary one in the same folder, which is renamed over `path` at the end.
 ///
 /// A reader sees the old content or the new, never a part: a full disk or a kill in the middle leaves `path` as
-/// it was. Missing parent folders are made.
+/// it was. Missing parent folders are made. A link stays one, to the new content, and a file that was there keeps its
+/// permissions.
+///
+/// # Errors
+/// If the operating system refuses, or `path` is there and no file.
 pub fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), WriteError> {
+    write(path, fill, false)
+}
+
+/// [`write_whole`], for what must be there after a power failure, too: it is on the disk before it takes its place.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_durably(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), WriteError> {
+    write(path, fill, true)
+}
+
+fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    durably: bool,
+) -> Result<(), WriteError> {
     let attempt = || -> std::io::Result<()> {
-        let folder = match path.parent() {
+        // A link that leads nowhere is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let before = std::fs::metadata(&target).ok();
+        if before.as_ref().is_some_and(|before| !before.is_file()) {
+            return Err(std::io::Error::other("something that is no file has this name"));
+        }
+        let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
@@ -43,7 +72,13 @@ pub fn write_whole(
         let mut writer = BufWriter::new(temporary);
         fill(&mut writer)?;
         let temporary = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        temporary.persist(path).map_err(|error| error.error)?;
+        if let Some(before) = before {
+            temporary.as_file().set_permissions(before.permissions())?;
+        }
+        if durably {
+            temporary.as_file().sync_all()?;
+        }
+        temporary.persist(&target).map_err(|error| error.error)?;
         Ok(())
     };
     attempt().map_err(|source| WriteError { path: path.to_owned(), source })
@@ -76,6 +111,33 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_stays_a_link_and_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("real/file"), folder.path().join("link"));
+        write_durably(&file, |out| out.write_all(b"first")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real/file", &link).unwrap();
+        write_whole(&link, |out| out.write_all(b"second")).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"second");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left behind");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("folder");
+        std::fs::create_dir(&path).unwrap();
+        let error = write_whole(&path, |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("no file") && path.is_dir(), "{error}");
+        #[cfg(target_os = "linux")]
+        assert!(write_whole(Path::new("/dev/null"), |_| Ok(())).is_err());
     }
 
     #[test]

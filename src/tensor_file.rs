@@ -1,6 +1,6 @@
 //! Named tensors in one safetensors file with one string of metadata: models, checkpoints, dumps.
 
-use crate::files::{WriteError, write_whole};
+use crate::files::{WriteError, write_durably, write_whole};
 use crate::tensor::Tensor;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -18,16 +18,29 @@ pub(crate) const METADATA_KEY: &str = "simplenet";
 /// # Errors
 /// If the file cannot be written; what was there before is still there then.
 pub fn save_tensors(path: &Path, tensors: &NamedTensors, metadata: String) -> Result<(), WriteError> {
+    let bytes = serialize(path, tensors, metadata)?;
+    write_whole(path, |out| out.write_all(&bytes))
+}
+
+/// [`save_tensors`], for what a power failure must not take.
+///
+/// # Errors
+/// As [`save_tensors`].
+pub fn save_tensors_durably(path: &Path, tensors: &NamedTensors, metadata: String) -> Result<(), WriteError> {
+    let bytes = serialize(path, tensors, metadata)?;
+    write_durably(path, |out| out.write_all(&bytes))
+}
+
+fn serialize(path: &Path, tensors: &NamedTensors, metadata: String) -> Result<Vec<u8>, WriteError> {
     let views = tensors.iter().map(|(name, tensor)| {
         let bytes = bytemuck::must_cast_slice(tensor.data());
         TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes).map(|view| (name.as_str(), view))
     });
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
-    let bytes = views
+    views
         .collect::<Result<Vec<_>, _>>()
         .and_then(|views| safetensors::serialize(views, Some(metadata)))
-        .map_err(|error| WriteError { path: path.to_owned(), source: std::io::Error::other(error) })?;
-    write_whole(path, |out| out.write_all(&bytes))
+        .map_err(|error| WriteError { path: path.to_owned(), source: std::io::Error::other(error) })
 }
 
 /// Reads what [`save_tensors`] wrote, or says in words what is wrong with it.

@@ -6,7 +6,7 @@ use crate::data::Exif;
 use crate::head::{HeadConfig, RUNNING_VAR};
 use crate::settings::Settings;
 use crate::tensor::Tensor;
-use crate::tensor_file::{NamedTensors, load_tensors, save_tensors};
+use crate::tensor_file::{NamedTensors, load_tensors, save_tensors_durably};
 use crate::training::{Calibration, ChosenEpoch};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -140,7 +140,7 @@ impl Model {
         for (name, tensor) in self.backbone.iter().flatten() {
             tensors.insert(format!("{BACKBONE_PREFIX}{name}"), tensor.clone());
         }
-        save_tensors(path, &tensors, metadata)?;
+        save_tensors_durably(path, &tensors, metadata)?;
         Ok(())
     }
 
