@@ -16,6 +16,9 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+/// Bytes of an image's name in those of its pictures: with number and ending they stay below the 255 that file systems take.
+const MOST_OF_NAME: usize = 240;
+
 /// One line of output.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -163,7 +166,9 @@ impl Answers<'_> {
         let (width, height) = geometry.original_size();
         let name = loaded.path.file_name().unwrap_or_default().to_string_lossy();
         // Numbered, since files of one name may come from many folders; and of the text that the JSON can hold.
-        let output = |folder: &Path, ending: &str| folder.join(format!("{:06}-{name}{ending}", loaded.index));
+        let ends = name.char_indices().map(|(begin, character)| begin + character.len_utf8());
+        let stem = &name[..ends.take_while(|&end| end <= MOST_OF_NAME).last().unwrap_or(0)];
+        let output = |folder: &Path, ending: &str| folder.join(format!("{:06}-{stem}{ending}", loaded.index));
         let map = match &self.args.maps {
             Some(folder) => {
                 let path = output(folder, ".tiff");

@@ -8,7 +8,7 @@ use super::console::Console;
 use super::device::{self, Device};
 use super::plans::PlansArgs;
 use crate::backend::Backend;
-use crate::data::{Loader, LoaderOptions, list_images};
+use crate::data::{DataError, Loader, LoaderOptions, list_images};
 use crate::detector::{Detector, InspectionTimes, ModelError, inspect};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -120,7 +120,12 @@ fn run_on<B: Backend<Scalar = f32>>(
             if path == Path::new("-") {
                 bail!("`-` (paths on stdin) cannot be mixed with other paths");
             }
-            paths.extend(list_images(path, !args.flat)?);
+            match list_images(path, !args.flat) {
+                Ok(images) => paths.extend(images),
+                // One of many that is gone by now costs the others nothing: it is reported as what cannot be read.
+                Err(DataError::MissingFolder { path }) if args.paths.len() > 1 => paths.push(path),
+                Err(error) => return Err(error.into()),
+            }
         }
         if paths.is_empty() {
             bail!("there are no images in the given folders; PNG, JPEG, BMP and TIFF files are read");

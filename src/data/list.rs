@@ -72,10 +72,11 @@ fn has_image_extension(path: &Path) -> bool {
 /// binary version, or the images of a folder, and of all folders below it if `recursive`.
 ///
 /// Sorted by the bytes of the names, a folder's own images before its subfolders'. Hidden files are skipped. Links to
-/// folders are followed, but no folder is entered twice.
+/// folders are followed, but no folder is entered twice. A folder below that cannot be listed stands in the list itself, to be
+/// reported with the images that cannot be read.
 ///
 /// # Errors
-/// A path that does not exist, a folder that cannot be listed, or one without any image.
+/// A path that does not exist or cannot be listed, or a folder without any image.
 pub fn list_images(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, DataError> {
     let is_file = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir());
     if is_file || cifar10::record_of(path).is_some() {
@@ -86,9 +87,17 @@ pub fn list_images(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, DataErr
     // The folders still to enter, the next one last.
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
-        let listing = list(&folder)?;
-        let real = std::fs::canonicalize(&folder)
-            .map_err(|source| DataError::List { path: folder.clone(), source })?;
+        let canonical = || {
+            std::fs::canonicalize(&folder).map_err(|source| DataError::List { path: folder.clone(), source })
+        };
+        let (listing, real) = match list(&folder).and_then(|listing| Ok((listing, canonical()?))) {
+            Ok(found) => found,
+            Err(error) if folder == path => return Err(error),
+            Err(_) => {
+                images.push(folder);
+                continue;
+            }
+        };
         if !seen.insert(real) {
             continue;
         }
@@ -146,6 +155,22 @@ mod tests {
         let error = list_images(folder.path(), false).unwrap_err().to_string();
         assert!(error.contains("subfolders are not read"), "{error}");
         assert!(list_images(folder.path(), true).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_below_that_cannot_be_listed_is_reported_with_the_images() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        touch(folder.path(), &["a.png", "shut/b.png", "z/c.png"]);
+        let shut = folder.path().join("shut");
+        std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o0)).unwrap();
+        // Root may list it all the same.
+        let is_root = std::fs::read_dir(&shut).is_ok();
+        let found = list_images(folder.path(), true);
+        std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let below = if is_root { "shut/b.png" } else { "shut" };
+        assert_eq!(relative(folder.path(), &found.unwrap()), ["a.png", below, "z/c.png"]);
     }
 
     #[cfg(unix)]

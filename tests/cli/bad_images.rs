@@ -83,6 +83,32 @@ fn masks_that_do_not_fit_are_left_out_and_counted() {
     world.run(test).fails(2, &["000_mask.png is 90x96", "must have the size of its image"]);
 }
 
+/// Labels mark what pictures mark; a mask that marks nothing says nothing about where its defect is.
+#[test]
+fn masks_of_labels_count_and_black_ones_are_left_out() {
+    let world = World::with_data();
+    world.run(&format!("train --data data {FAST} --output run")).succeeds();
+    let test = "test --model run/weave/model.safetensors --data data";
+    let row = |run: &str| world.json(&format!("{run}/results.json"))["results"][0].clone();
+    let masks =
+        ["000", "001", "002"].map(|name| world.path(format!("data/weave/ground_truth/blot/{name}_mask.png")));
+    for (path, label) in masks.iter().zip([1, 2, 127]) {
+        let picture = image::open(path).unwrap().into_luma8();
+        let labels = picture.as_raw().iter().map(|&value| if value > 127 { label } else { 0 }).collect();
+        image::GrayImage::from_raw(96, 96, labels).unwrap().save(path).unwrap();
+    }
+    world.run(&format!("{test} --output labels")).succeeds();
+    let (pictures, labels) = (row("run"), row("labels"));
+    assert!(labels["p_auroc"].is_f64() && labels["p_auroc"] == pictures["p_auroc"], "{labels}");
+    assert_eq!(labels["without_mask"], 0);
+
+    image::GrayImage::new(96, 96).save(&masks[0]).unwrap();
+    let ran = world.run(&format!("{test} --output black")).succeeds();
+    assert_eq!(warnings(&ran, "000_mask.png marks no pixel").len(), 1, "{}", ran.stderr);
+    assert_eq!(row("black")["without_mask"], 1);
+    world.run(&format!("{test} --output strict --strict")).fails(2, &["000_mask.png marks no pixel"]);
+}
+
 #[test]
 fn a_dot_and_a_ribbon_are_images_too() {
     let world = World::new();
@@ -146,6 +172,31 @@ fn images_whose_names_are_not_utf_8_are_trained_tested_and_shown() {
             assert!(world.path("run").join(line[picture].as_str().unwrap()).is_file(), "{line}");
         }
     }
+}
+
+/// What is gone by the time it is to be read costs the others nothing, and neither does a long name.
+#[test]
+fn one_path_of_many_may_be_missing_and_a_name_may_be_long() {
+    let world = World::with_data();
+    world.write("model.safetensors", World::trained().bytes("run/weave/model.safetensors"));
+    let long = format!("{}.png", "n".repeat(240));
+    world.copy("data/weave/test/good/000.png", format!("data/long/{long}"));
+    let ran = world.run(
+        "predict --model model.safetensors data/long gone.png data/weave/test/blot/000.png --maps maps \
+         --overlays overlays",
+    );
+    let lines = ran.succeeds().lines();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1]["error"].as_str().unwrap().contains("cannot open gone.png"), "{}", lines[1]);
+    for line in [&lines[0], &lines[2]] {
+        for picture in ["map", "overlay"] {
+            assert!(world.path(line[picture].as_str().unwrap()).is_file(), "{line}");
+        }
+    }
+    // On its own it is a slip of whoever typed it.
+    world
+        .run("predict --model model.safetensors gone.png")
+        .fails(2, &["there is no file or folder gone.png"]);
 }
 
 #[test]
