@@ -2,7 +2,6 @@
 
 use super::BenchmarkError;
 use super::statistics::CONFIDENCE;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Fewer repeats give no figure.
@@ -88,35 +87,32 @@ impl Protocol {
     }
 }
 
-/// In words, for whoever reads a figure.
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Protocol {
+    /// In words, for whoever reads a figure; `pipelined` where some are of batches that overlapped.
+    pub fn in_words(&self, pipelined: bool) -> String {
         let seconds = self.budget.as_secs_f64();
-        match self.warmups {
-            Some(warmups) => write!(f, "warm-ups {warmups}")?,
+        let warmups = match self.warmups {
+            Some(warmups) => warmups.to_string(),
+            None => format!("as many as fit {:.1} s (at least {LEAST_WARMUPS})", seconds * WARMUP_SHARE),
+        };
+        let repeats = match self.repeats {
+            Some(repeats) => repeats.to_string(),
             None => {
-                let share = seconds * WARMUP_SHARE;
-                write!(f, "warm-ups as many as fit {share:.1} s (at least {LEAST_WARMUPS})")?;
+                format!("as many as fit {seconds:.1} s (at least {LEAST_REPEATS}, at most {MOST_REPEATS})")
             }
-        }
-        match self.repeats {
-            Some(repeats) => write!(f, ", repeats {repeats}")?,
-            None => {
-                write!(
-                    f,
-                    ", repeats as many as fit {seconds:.1} s (at least {LEAST_REPEATS}, at most {MOST_REPEATS})"
-                )?;
-            }
-        }
-        write!(
-            f,
-            "; the clock covers one batch (model), one pass over the files (files) or one epoch (train), and stops when \
-             the answers are in host memory, for which the device must have finished; on a GPU the rate of scope model is \
-             of batches of which the next is submitted before the last one's answer is fetched, and the latency of single \
-             ones; images/s are all images by all \
-             seconds, with the {:.0} % interval of Student's t over the repeats; p50, p95 and p99 are quantiles of the \
-             repeats; TFLOP/s count two for each multiply–accumulate of the network's definition, of which fast \
-             convolutions and the training of the head do fewer",
+        };
+        let overlap = if pipelined {
+            "; the rate of scope model is of batches of which the next is submitted before the last one's answer is fetched, \
+             and the latency of single ones"
+        } else {
+            ""
+        };
+        format!(
+            "warm-ups {warmups}, repeats {repeats}; the clock covers one batch (model), one pass over the files (files) or \
+             one epoch (train), and stops when the answers are in host memory, for which the device must have finished\
+             {overlap}; images/s are all images by all seconds, with the {:.0} % interval of Student's t over the repeats; \
+             p50, p95 and p99 are quantiles of the repeats; TFLOP/s count two for each multiply–accumulate of the \
+             network's definition, of which fast convolutions and the training of the head do fewer",
             100.0 * CONFIDENCE
         )
     }

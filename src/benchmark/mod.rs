@@ -53,7 +53,7 @@ pub enum BenchmarkError {
     )]
     NotFinite,
     /// An image of the files that were given.
-    #[error("{0}; leave the file out, every file must be readable here")]
+    #[error("{0}: every file must be readable here")]
     Unreadable(#[source] DataError),
     /// The images could not be loaded at all.
     #[error("{0}")]

@@ -63,7 +63,8 @@ fn table(scope: Scope, results: &[&Measurement]) -> String {
         Scope::Train => ("images × epochs/s", "ms an epoch"),
     };
     let mut header: Vec<String> = vec!["batch".into(), unit.into(), "95 % interval".into()];
-    if scope != Scope::Train {
+    let by_paper = results.iter().any(|result| result.ratio_to_paper.is_some());
+    if by_paper {
         header.push("× paper's 77".into());
     }
     header.extend([format!("p50 {time}"), "p95".into(), "p99".into(), "TFLOP/s".into()]);
@@ -76,7 +77,9 @@ fn table(scope: Scope, results: &[&Measurement]) -> String {
             significant(result.images_per_second),
             format!("{} – {}", interval[0], interval[1]),
         ];
-        row.extend(result.ratio_to_paper.map(|ratio| format!("{ratio:.2}")));
+        if by_paper {
+            row.push(result.ratio_to_paper.map_or_else(|| ABSENT.to_owned(), |ratio| format!("{ratio:.2}")));
+        }
         let latency = &result.latency_ms;
         row.extend([latency.p50, latency.p95, latency.p99, result.tflops].map(significant));
         row.push(format!("{:.0} %", 100.0 * result.share_of_gemm_peak));
@@ -100,19 +103,18 @@ fn parts(result: &Measurement, out: &mut String) {
         rows.push(vec!["sum".into(), significant(1e3 * total), "100.0 %".into()]);
         let _ = write!(
             out,
-            "\nstages at batch {batch}, mean time a batch, waiting for the device after each: the sum may exceed the whole \
-             ({} ms)\n{}",
+            "\nstages at batch {batch}, mean time a batch, each on its own: the sum may exceed the whole ({} ms)\n{}",
             significant(1e3 * mean(&result.seconds)),
             columns(&rows)
         );
     }
-    if let (Some(decode), Some(model), Some(images)) =
-        (result.decode_seconds, result.model_seconds, result.images)
+    if let (Some(decode), Some(model), Some(files)) =
+        (result.decode_seconds, result.model_seconds, &result.files)
     {
         let pass = mean(&result.seconds);
         let _ = writeln!(
             out,
-            "batch {batch}: of a pass over {images} files ({} s) the detector worked for {:.0} %; decoding took {} s of \
+            "batch {batch}: of a pass over {files} ({} s) the detector worked for {:.0} %; decoding took {} s of \
              its threads beside it",
             significant(pass),
             100.0 * model / pass,

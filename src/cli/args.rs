@@ -84,7 +84,7 @@ pub(super) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Arithmetic: `f32`; on a GPU also `tf32` or `f16`; on a CPU with AVX512-BF16, named by `--device cpu`, also `bf16`.
+    /// Arithmetic: `f32`; on a GPU also `tf32` or `f16`; on a CPU with AVX512-BF16 or AMX also `bf16`.
     #[arg(long, default_value = "f32")]
     pub precision: String,
     /// How the backbone's convolutions are computed. A GPU computes both alike so far.

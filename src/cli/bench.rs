@@ -69,7 +69,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "N")]
     warmups: Option<usize>,
     /// Time for each figure, where --repeats does not say how often.
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    #[arg(long, value_name = "S", default_value_t = 10.0, allow_negative_numbers = true)]
     seconds: f64,
     /// Print JSON.
     #[arg(long)]
@@ -172,11 +172,12 @@ impl Bench<'_> {
                 });
             }
         }
+        let pipelined = results.iter().any(|result| result.pipelined_seconds.is_some());
         let report = Report {
             format: 1,
             program: format!("simplenet {}", env!("CARGO_PKG_VERSION")),
             device: self.description.clone(),
-            protocol: self.protocol.to_string(),
+            protocol: self.protocol.in_words(pipelined),
             product_tflops: product.tflops(),
             results,
         };
