@@ -20,6 +20,10 @@ use crate::training::{
 use anyhow::bail;
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The log of a training is written whole each time, and so not after every one of thousands of short epochs.
+const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The images of a category, as features.
 pub(super) struct Images<'a, B: Backend> {
@@ -158,7 +162,7 @@ impl Run<'_> {
             ));
         }
         let log = model_folder.join("training.jsonl");
-        let mut current = None;
+        let (mut current, mut logged) = (None, None::<Instant>);
         let name = |head: usize, heads: usize| {
             let what =
                 if head + 1 == heads { "training".to_owned() } else { format!("calibration {}", head + 1) };
@@ -182,7 +186,10 @@ impl Run<'_> {
                     "epoch {}  loss {:.4}  p+ {:.2}  p- {:.2}",
                     epoch.epoch, epoch.loss, epoch.positive, epoch.negative
                 );
-                write_lines(&log, &epoch_records(event.history, self.selects_on_test()))?;
+                if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                    write_lines(&log, &epoch_records(event.history, self.selects_on_test()))?;
+                    logged = Some(Instant::now());
+                }
             }
             task.set(u64::from(event.step), message.as_str());
             current = Some((head, task));
