@@ -296,13 +296,13 @@ impl RunFolder {
     /// Locks a folder. That it can be written is found out now rather than after an hour of training.
     pub(super) fn claimed(root: PathBuf) -> anyhow::Result<Self> {
         tempfile::tempfile_in(&root).with_context(|| {
-            format!("cannot write into {}; choose a writable place with --output", root.display())
+            format!("cannot write into {}; make the folder writable, or take another one", root.display())
         })?;
         // Not every system opens folders, not every file system has locks; what they lose is this check.
         let lock = File::open(&root).ok();
         if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
             bail!(
-                "another process is working in {}; wait for it to end, or choose another --output",
+                "another process is working in {}; wait for it to end, or take another folder",
                 root.display()
             );
         }

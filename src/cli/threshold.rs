@@ -125,11 +125,11 @@ fn in_words(model: &Model, thresholds: &Thresholds) -> Result<String, std::fmt::
         100.0 * calibration.confidence
     )?;
     if calibration.is_weak() {
-        writeln!(
-            text,
-            "{total} held-out images are few: their {} quantile is only their maximum",
-            calibration.quantile
-        )?;
+        write!(text, "{total} held-out images are few")?;
+        if calibration.rejected == 0 {
+            write!(text, ": their {} quantile is only their maximum", calibration.quantile)?;
+        }
+        writeln!(text)?;
     }
     Ok(text)
 }

@@ -52,9 +52,12 @@ fn announce_threshold(category: &str, calibration: &Calibration, console: &Conso
         100.0 * calibration.confidence
     ));
     if calibration.is_weak() {
+        let cure = match calibration.plan {
+            CalibrationPlan::HoldOut => "--calibration-folds 5 holds out every image once",
+            _ => "more good images make it firmer",
+        };
         console.say(format_args!(
-            "{category}: so few images were held out that the threshold is only their maximum; \
-             --calibration-folds 5 holds out every image once"
+            "{category}: so few images were held out that the threshold is only their maximum; {cure}"
         ));
     }
 }

@@ -47,7 +47,10 @@ pub enum ImportError {
 /// The head in a checkpoint of the authors' code.
 pub fn import_head(path: &Path) -> Result<(HeadConfig, NamedTensors), ImportError> {
     let structure = |reason: String| ImportError::Structure { path: path.to_owned(), reason };
-    let checkpoint = load_pth(path)?;
+    let checkpoint = load_pth(path).map_err(|error| match error {
+        WeightsError::UnknownContainer { .. } => structure("torch.save did not write it".to_owned()),
+        error => error.into(),
+    })?;
     let found = checkpoint.flatten();
     let foreign = |name: &&String| !name.ends_with(COUNTER) && NAMES.iter().all(|(theirs, _)| theirs != name);
     if let Some(name) = found.keys().find(foreign) {

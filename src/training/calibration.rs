@@ -120,7 +120,7 @@ impl Calibration {
         })
     }
 
-    /// Whether so few images were held out that their maximum, which the quantile then is, says little.
+    /// Whether so few images were held out that their high quantiles are their maximum, which says little.
     pub fn is_weak(&self) -> bool {
         self.held_out.scores.len() < FEW_IMAGES
     }
