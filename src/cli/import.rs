@@ -96,5 +96,8 @@ pub(super) fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<Outcom
         backbone.description,
         args.output.display()
     ));
+    console.warn(
+        "the authors' script keeps the epoch that was best on the test set: results on that set flatter the model",
+    );
     Ok(Outcome::Success)
 }

@@ -319,7 +319,14 @@ fn check_import(machine: &Machine) {
     assert!(message.contains("no checkpoint of the authors' code"), "{message}");
     assert!(!model.exists());
 
-    assert!(import(&checkpoint, "paper").status.success());
+    let imported = import(&checkpoint, "paper");
+    assert!(imported.status.success());
+    let message = String::from_utf8(imported.stderr).unwrap();
+    assert!(message.contains("best on the test set"), "{message}");
+    let refused = import(&model, "paper");
+    assert_eq!(refused.status.code(), Some(2));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("torch.save did not write it"), "{message}");
     let reference = Reference::load("imported");
     let mut findings = Findings::new(machine.name);
     for (path, bound) in [(None, BOUND), (Some("--fast"), FOLDED_BOUND)] {
