@@ -4,7 +4,7 @@ use super::args::DataArgs;
 use super::backbone::ResolvedBackbone;
 use super::sweep::SWEEP_FILE;
 use crate::backend::{CachePrecision, FeatureCacheOptions};
-use crate::data::{Category, OneClassSet, PlainFolders, demo, discover, from_folders};
+use crate::data::{Category, GOOD_NAMES, OneClassSet, PlainFolders, demo, discover, from_folders};
 use crate::detector::BackboneIdentity;
 use crate::files::write_whole;
 use crate::report::jsonl::is_false;
@@ -96,12 +96,14 @@ impl DataSource {
             }
             Self::Folders { train_good, test_good, test_bad, masks } => {
                 // The folder above `good` names the part, where there is one.
-                let generic = ["good", "ok", "normal", "train", "images"];
                 let name = train_good
                     .ancestors()
                     .filter_map(|folder| folder.file_name())
                     .map(|name| name.to_string_lossy().into_owned())
-                    .find(|name| !generic.contains(&name.to_lowercase().as_str()))
+                    .find(|name| {
+                        let mut generic = GOOD_NAMES.iter().chain(&["train", "images"]);
+                        !generic.any(|generic| name.eq_ignore_ascii_case(generic))
+                    })
                     .unwrap_or_else(|| "part".to_owned());
                 vec![from_folders(PlainFolders {
                     name,
