@@ -4,7 +4,7 @@
 //! all images come sorted by what is short of them: x, nothing, y, both. So those that have a product are neighbours,
 //! whichever it is.
 
-use super::scheme::SHORT_OUTPUTS;
+use super::scheme::ends_short;
 use std::ops::Range;
 
 /// The tiles of a batch.
@@ -36,9 +36,8 @@ const ORDER: [(bool, bool); 4] = [(false, true), (false, false), (true, false), 
 
 impl Grid {
     pub(super) fn new(outputs: usize, images: usize, out_h: usize, out_w: usize) -> Self {
-        let is_short = |size: usize| (1..=SHORT_OUTPUTS).contains(&(size % outputs));
-        let full = [out_h, out_w].map(|size| size.div_ceil(outputs) - usize::from(is_short(size)));
-        let short = [out_h, out_w].map(|size| usize::from(is_short(size)));
+        let short = [out_h, out_w].map(|size| usize::from(ends_short(size, outputs)));
+        let full = [out_h.div_ceil(outputs) - short[0], out_w.div_ceil(outputs) - short[1]];
         let along = |axis: usize, is_short: bool| if is_short { short[axis] } else { full[axis] };
         let extents = ORDER.map(|(y, x)| (along(0, y), along(1, x)));
         let mut end = 0;
@@ -95,6 +94,7 @@ fn within(tiles: &Range<usize>, first: usize, last: usize) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scheme::SHORT_OUTPUTS;
     use super::*;
 
     /// Every output is in one tile, and the tiles that have a product are the neighbours that `having` names.

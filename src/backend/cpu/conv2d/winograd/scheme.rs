@@ -189,13 +189,17 @@ pub(super) unsafe fn transform_output<T, V, S, const LINE: usize, const Y: bool,
 
 /// Products of all tiles along an axis of so many outputs.
 pub(super) fn products_along<S: Scheme<LINE>, const LINE: usize>(outputs: usize) -> usize {
-    let (full, left) = (outputs / S::OUTPUTS, outputs % S::OUTPUTS);
-    let last = match left {
-        0 => 0,
-        1..=SHORT_OUTPUTS => S::SHORT.iter().filter(|&&has| has).count(),
-        _ => LINE,
-    };
-    full * LINE + last
+    let tiles = outputs.div_ceil(S::OUTPUTS);
+    if ends_short(outputs, S::OUTPUTS) {
+        (tiles - 1) * LINE + S::SHORT.iter().filter(|&&has| has).count()
+    } else {
+        tiles * LINE
+    }
+}
+
+/// Whether an axis of so many outputs ends with a short tile, where others have so many.
+pub(super) fn ends_short(outputs: usize, tile_outputs: usize) -> bool {
+    (1..=SHORT_OUTPUTS).contains(&(outputs % tile_outputs))
 }
 
 /// A constant in every lane.
