@@ -1,5 +1,6 @@
 """From repeated times to figures, as `simplenet bench` makes them. Python alone: the table needs nothing else."""
 import math
+import os
 import time
 
 LEAST_REPEATS = 5
@@ -7,6 +8,11 @@ LEAST_WARMUPS = 3
 MOST_REPEATS = 1000
 WARMUP_SHARE = 0.2
 CONFIDENCE = 0.95
+
+
+def usable_cpus():
+    """Those that this process may run on; under `taskset` or in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def quantile(values, level):

@@ -31,7 +31,7 @@ def parse(arguments):
     parser.add_argument("--images", type=int, default=28, help="training images (scope train)")
     parser.add_argument("--precision", type=several, default=["f32"], help="f32, tf32, f16, bf16, by commas")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=figures.usable_cpus())
     parser.add_argument("--project", choices=("levels", "features"), default="levels", help="what the folded head projects: each level"
                         " on its own grid, or the resized and concatenated features, as the network is written")
     parser.add_argument("--warmups", type=int)
@@ -39,6 +39,8 @@ def parse(arguments):
     parser.add_argument("--seconds", type=float, default=5.0, help="time of one figure where --repeats does not say")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "target" / "benches")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="also write the JSON there, after each engine, so that one"
+                        " that is stopped loses no other")
     parser.add_argument("--compare", metavar="DUMP", help="time nothing; compare the features of a `simplenet dump` with PyTorch's")
     return parser.parse_args(arguments)
 
@@ -175,6 +177,14 @@ def measure_training(options, log, task, names):
                 yield result(log, options, name, precision, head_training.BATCH, options.images, errors, trainer.epoch)
 
 
+def write(path, report):
+    """The report as a whole file, whenever the program is stopped."""
+    if path is not None:
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps(report))
+        unfinished.rename(path)
+
+
 def main(arguments=None):
     options = parse(arguments)
     try:
@@ -213,9 +223,13 @@ def main(arguments=None):
         "program": versions(),
         "device": device_in_words(device),
         "protocol": words(options, device),
-        "results": list(measure(options, log, task, names)),
+        "results": [],
         "skipped": log.skipped,
     }
+    for found in measure(options, log, task, names):
+        report["results"].append(found)
+        write(options.report, report)
+    write(options.report, report)
     log.say(f"{report['program']}; {report['device']}\n{report['protocol']}")
     if options.json:
         print(json.dumps(report, indent=1))

@@ -19,11 +19,12 @@ def noise_png(path, side):
     pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + data)
 
 
-def dump(program, settings, folder):
+def dump(program, settings, folder, environment=None):
     """Has `program` dump the features of a noise image; returns the file. `settings` are options of `dump`."""
     image, tensors = folder / "noise.png", folder / "dump.safetensors"
     noise_png(image, 320)
-    subprocess.run([program, "dump", *settings, str(image), "--output", str(tensors)], check=True, stdout=subprocess.DEVNULL)
+    command = [program, "dump", *settings, str(image), "--output", str(tensors)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     image.unlink()
     return tensors
 

@@ -1,8 +1,9 @@
 """`python3 benches/side_by_side.py --self-test`: figures, pooling and table, without PyTorch and without a device."""
-import io
 import contextlib
+import io
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -102,8 +103,23 @@ def test_training_counts_its_images():
     assert "an epoch of the head on 28 images, batch 4" in page, page
 
 
+@contextlib.contextmanager
+def ends_with(words):
+    """The block ends the program with a message that has these words."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as error:
+        text = f"{error} {said.getvalue()}"
+        assert words in text, f"{words!r} is not in {text}"
+    else:
+        raise AssertionError(f"it went on instead of saying {words!r}")
+
+
 def test_rounds_alternate_and_add_up():
-    """Two programs that print reports and note that they ran; a third that prints none is named."""
+    """Two programs that print reports and note that they ran; a third that prints none is named, and a fourth that dies after one
+    engine keeps it."""
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         order = folder / "order"
@@ -111,36 +127,76 @@ def test_rounds_alternate_and_add_up():
         for name, text in (("a", report("simplenet", (1, [0.1] * 5))), ("b", report("other", (1, [0.3] * 5))), ("c", None)):
             code = f"open({str(order)!r}, 'a').write({name!r}); print({json.dumps(text)!r} if {text is not None} else 'broken')"
             lines.append((name, [sys.executable, "-c", code]))
-        options = side_by_side.parse(["--rounds", "2", "--output", place, "--simplenet", sys.executable])
+        partial = json.dumps(report("early", (1, [0.4] * 5)))
+        code = f"import sys; open(sys.argv[sys.argv.index('--report') + 1], 'w').write({partial!r}); sys.exit(9)"
+        lines.append(("d", [sys.executable, "-c", code]))
+        program = folder / "program"
+        program.write_text("one build")
+        program.chmod(0o755)
+        options = side_by_side.parse(["--rounds", "2", "--output", place, "--simplenet", str(program)])
         kept = side_by_side.commands, side_by_side.compare
         side_by_side.commands, side_by_side.compare = lambda _: lines, lambda _: {}
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 side_by_side.measure(options)
+                assert "2 rounds, alternating" in (folder / "table.md").read_text()
                 side_by_side.measure(options)
-                lines[0][1].append("other settings")
-                try:
-                    side_by_side.measure(options)
-                    raise AssertionError("rounds of other settings were mixed")
-                except SystemExit:
-                    pass
+            program.write_text("another build")
+            with ends_with("rounds of another build"):
+                side_by_side.measure(options)
+            program.write_text("one build")
+            lines[0][1].append("other settings")
+            with ends_with("rounds of other settings"):
+                side_by_side.measure(options)
         finally:
             side_by_side.commands, side_by_side.compare = kept
-        assert order.read_text() == "abc" * 4, order.read_text()
+        assert order.read_text() == "abccba" * 2, order.read_text()
         found = side_by_side.read(folder)
-        assert sorted(found) == [1, 2, 3, 4] and all(len(reports) == 3 for reports in found.values())
+        assert sorted(found) == [1, 2, 3, 4] and all(len(reports) == 4 for reports in found.values())
+        digests = {entry["simplenet_sha256"] for reports in found.values() for entry in reports}
+        assert digests == {side_by_side.program_digest(options)}, digests
         page = side_by_side.table(found, json.loads((folder / "run.json").read_text()))
         assert "ours is **3.00 [3.00, 3.00]** times" in page and "- not measured: c : exit code 0 and no report" in page, page
+        assert "| early | f32 | 400.00 |" in page and "- not measured: d : exit code 9 before all was measured" in page, page
+        assert f"- SHA-256 of this simplenet: {digests.pop()}" in page, page
 
 
 def test_both_sides_get_the_same_settings():
-    options = side_by_side.parse(["--batch", "1,8", "--precision", "f32,bf16", "--seconds", "2", "--prefix", "nice -n 1"])
+    options = side_by_side.parse(["--batch", "1,8", "--precision", "f32,bf16", "--seconds", "2", "--prefix", "nice -n 1", "--threads", "3"])
     lines = dict(side_by_side.commands(options))
     assert list(lines) == ["simplenet-f32", "simplenet-bf16", "baseline"]
     for command in lines.values():
         assert command[:3] == ["nice", "-n", "1"]
-        for pair in (["--batch", "1,8"], ["--scope", "model"], ["--seconds", "2.0"], ["--weights", "synthetic:0"]):
+        for pair in (["--batch", "1,8"], ["--scope", "model"], ["--seconds", "2.0"], ["--threads", "3"], ["--weights", "synthetic:0"]):
             assert pair[1] == command[command.index(pair[0]) + 1], command
+
+
+def test_threads_are_those_that_may_be_used():
+    assert side_by_side.parse([]).threads == figures.usable_cpus() >= 1
+    if hasattr(os, "sched_setaffinity"):
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(before)})
+        try:
+            assert side_by_side.parse([]).threads == 1
+        finally:
+            os.sched_setaffinity(0, before)
+    with ends_with("give --threads"):
+        side_by_side.parse(["--prefix", "taskset -c 0"])
+
+
+def test_a_dump_gets_the_options_that_it_has():
+    assert side_by_side.dumped(["--plans", "off", "--conv", "exact", "--stages"]) == ["--conv", "exact"]
+    assert side_by_side.dumped(["--conv=fast", "--plans=off"]) == ["--conv=fast"]
+
+
+def test_libraries_are_for_our_program_alone():
+    """A program that names its folders where its report would be; the other side has those of this process."""
+    shown = [sys.executable, "-c", "import json, os; print(json.dumps(os.environ.get('LD_LIBRARY_PATH', '')))"]
+    options = side_by_side.parse(["--libraries", "/of/cublaslt"])
+    inherited = os.environ.get("LD_LIBRARY_PATH", "")
+    ours, theirs = (side_by_side.run(options, name, shown, pathlib.Path("absent")) for name in ("simplenet-f16", "baseline"))
+    assert ours.split(":")[0] == "/of/cublaslt" and theirs == inherited, (ours, theirs)
+    assert side_by_side.environment(side_by_side.parse([])) is None
 
 
 def test_the_shell_script_finds_the_program():

@@ -1,15 +1,17 @@
 """Alternates `simplenet bench` with pytorch_baseline.py and makes one table of both. Started by side_by_side.sh.
 
-    benches/side_by_side.sh --batch 1,8                        # three rounds: ours, theirs, ours, theirs, …
+    benches/side_by_side.sh --batch 1,8                        # three rounds: ours, theirs; theirs, ours; ours, theirs
     benches/side_by_side.sh --scope train --backbone resnet18 --images 28
     benches/side_by_side.sh --device cuda --precision f16 --batch 1,16,64
     benches/side_by_side.sh --table --output DIR               # the table of a folder again, nothing measured
 
-Every round leaves its JSON in the output folder; more rounds with the same folder and settings add to them. The table is
-printed and written to table.md there. `python3 benches/side_by_side.py --self-test` checks figures and table without PyTorch.
+Every round leaves its JSON in the output folder; more rounds with the same folder, settings and program add to them. The table is
+written to table.md there after each round, and printed at the end. `python3 benches/side_by_side.py --self-test` checks figures
+and table without PyTorch.
 """
 import argparse
 import datetime
+import hashlib
 import json
 import math
 import os
@@ -39,7 +41,7 @@ def parse(arguments):
     parser.add_argument("--images", type=int, default=28, help="scope train")
     parser.add_argument("--precision", default="f32", help="by commas; one that a side lacks is named and left out there")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, help="default: the CPUs that this process may use; needed with --prefix")
     parser.add_argument("--warmups", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--seconds", type=float, default=5.0, help="time of a figure in a round, where --repeats does not say")
@@ -49,10 +51,16 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefix", default="", help="put before each command that measures, as 'taskset -c 0,1'")
     parser.add_argument("--simplenet", default=os.environ.get("SIMPLENET") or str(HERE.parent / "target" / "release" / "simplenet"))
+    parser.add_argument("--libraries", help="folder where our program, and it alone, looks first for cuBLASLt")
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--table", action="store_true", help="only the table of what is in the output folder")
     parser.add_argument("--self-test", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.threads is None:
+        if options.prefix:
+            parser.error("--prefix may choose the CPUs of what it starts, which cannot be seen from here; give --threads")
+        options.threads = figures.usable_cpus()
+    return options
 
 
 def commands(options):
@@ -73,14 +81,33 @@ def commands(options):
     yield "baseline", [*before, *baseline, *theirs]
 
 
+def environment(options):
+    """That of our program. PyTorch brings libraries of its own, which another folder must not come before."""
+    if options.libraries is None:
+        return None
+    folders = [options.libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)}
+
+
+def dumped(words):
+    """Those options for `simplenet bench` that change features, and that `dump` has, too."""
+    kept = []
+    for word, following in zip(words, [*words[1:], ""]):
+        if word == "--conv":
+            kept += [word, following]
+        elif word.startswith("--conv="):
+            kept.append(word)
+    return kept
+
+
 def compare(options):
     """Relative error of our features against PyTorch's, by precision, before anything is timed; one too large ends the run."""
     found = {}
     for precision in options.precision.split(","):
         shared = ["--backbone", options.backbone, "--weights", options.weights, "--size", str(options.size), "--precision", precision]
-        resize = ["--resize", str(max(options.size, 256)), "--device", options.device, *shlex.split(options.ours)]
+        resize = ["--resize", str(max(options.size, 256)), "--device", options.device, *dumped(shlex.split(options.ours))]
         try:
-            tensors = same_network.dump(options.simplenet, [*shared, *resize], options.output)
+            tensors = same_network.dump(options.simplenet, [*shared, *resize], options.output, environment(options))
         except subprocess.CalledProcessError as error:
             # A device or an arithmetic that this machine lacks; anything else must not pass for a comparison.
             if error.returncode != 3:
@@ -103,29 +130,55 @@ def measure(options):
         sys.exit(f"{options.simplenet} is no program: build it (cargo build --release), or name it with SIMPLENET=PATH")
     lines = list(commands(options))
     settings = {name: shlex.join(command) for name, command in lines}
+    digest = program_digest(options)
     record = options.output / "run.json"
     if record.exists():
-        before = json.loads(record.read_text())["commands"]
-        if before != settings:
+        before = json.loads(record.read_text())
+        if before["commands"] != settings:
             sys.exit(f"{options.output} holds rounds of other settings; take another --output")
+        if before.get("simplenet_sha256") != digest:
+            sys.exit(f"{options.output} holds rounds of another build of {options.simplenet}; take another --output")
     else:
         machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs"
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         same = compare(options)
-        record.write_text(json.dumps({"date": date, "machine": machine, "commands": settings, "same": same}, indent=1))
-    first = 1 + max((int(path.name.split("-")[1]) for path in options.output.glob("round-*")), default=0)
+        found = {"date": date, "machine": machine, "simplenet_sha256": digest, "commands": settings, "same": same}
+        record.write_text(json.dumps(found, indent=1))
+    first = 1 + max((int(path.name.split("-")[1]) for path in options.output.glob("round-*.json")), default=0)
     for number in range(first, first + options.rounds):
-        for name, command in lines:
+        # Whoever comes second finds a device that is warm: each side does every other time.
+        for name, command in lines if number % 2 == 1 else lines[::-1]:
             print(f"round {number}: {shlex.join(command)}", file=sys.stderr, flush=True)
-            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if program_digest(options) != digest:
+                sys.exit(f"{options.simplenet} was built anew between two measurements; measure again, with another --output")
             path = options.output / f"round-{number:02}-{name}.json"
-            try:
-                report = json.loads(ran.stdout)
-            except json.JSONDecodeError:
-                reason = f"exit code {ran.returncode} and no report; its last words are above"
-                report = {"program": name, "results": [], "skipped": [{"engine": name, "precision": "", "reason": reason}]}
-                print(f"{name}: {reason}", file=sys.stderr)
-            path.write_text(json.dumps(report))
+            report = run(options, name, command, path)
+            path.write_text(json.dumps({**report, "simplenet_sha256": digest}))
+        write_table(options.output)
+
+
+def program_digest(options):
+    """SHA-256 of our program."""
+    return hashlib.sha256(pathlib.Path(shutil.which(options.simplenet)).read_bytes()).hexdigest()
+
+
+def run(options, name, command, path):
+    """The report that a command prints; of a baseline that died, what it had written to `path` by then."""
+    if name.startswith(OURS):
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment(options))
+    else:
+        ran = subprocess.run([*command, "--report", str(path)], stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        return json.loads(ran.stdout)
+    except json.JSONDecodeError:
+        reason = f"exit code {ran.returncode} and no report; its last words are above"
+        print(f"{name}: {reason}", file=sys.stderr)
+    report = {"program": name, "results": [], "skipped": []}
+    if path.exists():
+        report = json.loads(path.read_text())
+        reason = f"exit code {ran.returncode} before all was measured; its last words are above"
+    report["skipped"].append({"engine": name, "precision": "", "reason": reason})
+    return report
 
 
 def read(folder):
@@ -227,6 +280,7 @@ def table(rounds, record):
     one_each = lambda key: list(dict.fromkeys(report[key] for report in reports if report.get(key)))  # noqa: E731
     lines = [f"{record['date']}; {record['machine']}; {'; '.join(one_each('device'))}. {len(rounds)} rounds, alternating.", ""]
     lines += [f"- {program}" for program in one_each("program")]
+    lines += [f"- SHA-256 of this {OURS}: {digest}" for digest in one_each("simplenet_sha256")]
     lines += [f"- `{without_folders(command)}`" for command in record["commands"].values()]
     lines += [f"- {' '.join(protocol.split())}" for protocol in one_each("protocol")]
     lines += [f"- features of {OURS} in {precision} against PyTorch's in f32: {error}" for precision, error in record["same"].items()]
@@ -244,6 +298,16 @@ def table(rounds, record):
     return "\n".join(lines) + "\n"
 
 
+def write_table(folder):
+    """Writes the table of the rounds so far and returns it; None if nothing was measured in them."""
+    rounds = read(folder)
+    if not any(report["results"] for reports in rounds.values() for report in reports):
+        return None
+    page = table(rounds, json.loads((folder / "run.json").read_text()))
+    (folder / "table.md").write_text(page)
+    return page
+
+
 def main(arguments=None):
     options = parse(arguments)
     if options.self_test:
@@ -259,10 +323,9 @@ def main(arguments=None):
     if not options.table:
         measure(options)
     rounds = read(options.output)
-    if not any(report["results"] for reports in rounds.values() for report in reports):
+    page = write_table(options.output)
+    if page is None:
         sys.exit("nothing was measured; the reasons are above")
-    page = table(rounds, json.loads((options.output / "run.json").read_text()))
-    (options.output / "table.md").write_text(page)
     print(page)
     print(f"written to {options.output / 'table.md'}", file=sys.stderr)
     sides = {result["engine"] == OURS for reports in rounds.values() for report in reports for result in report["results"]}
