@@ -216,13 +216,13 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
-/// Kernels that spill registers, and what else nvcc had to say about a file, as warnings of cargo.
+/// Kernels that spill registers or have arrays in memory, and what else nvcc had to say about a file, as warnings of cargo.
 pub(crate) fn warn(stem: &str, log: &str) {
     let (usages, others) = resources::parse(log);
     for usage in usages.iter().filter(|usage| usage.spills()) {
         println!(
-            "cargo::warning=kernels/{stem}.cu: {} spills registers on {}: {} bytes stored, {} bytes loaded a thread",
-            usage.function, usage.architecture, usage.spill_stores, usage.spill_loads
+            "cargo::warning=kernels/{stem}.cu: {} spills registers on {}: {} bytes of stack, {} stored, {} loaded a thread",
+            usage.function, usage.architecture, usage.stack, usage.spill_stores, usage.spill_loads
         );
     }
     for line in others {

@@ -20,9 +20,10 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Whether anything is spilled.
+    /// Whether anything lies in memory that should be in registers: because they did not suffice, or in an array whose
+    /// index is not known when the kernel is compiled.
     pub(crate) fn spills(&self) -> bool {
-        self.spill_stores > 0 || self.spill_loads > 0
+        self.stack > 0 || self.spill_stores > 0 || self.spill_loads > 0
     }
 }
 

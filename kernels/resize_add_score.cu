@@ -48,14 +48,19 @@ __device__ __forceinline__ Packet<float, WIDTH> interpolated(const Corners& corn
     return sum;
 }
 
-// In lane 0, the score of one position; `others` further levels count.
+constexpr unsigned FURTHER_LEVELS = 2;
+
+// In lane 0, the score of one position; `others` further levels count. The loop over them is unrolled to its longest: an
+// array whose index is not known when this is compiled would lie in memory.
 template <unsigned WIDTH>
-__device__ __forceinline__ float score_position(const float* first, const Corners* levels, unsigned others,
-                                                const float* weight, unsigned columns, float slope) {
+__device__ __forceinline__ float score_position(const float* first, const Corners (&levels)[FURTHER_LEVELS],
+                                                unsigned others, const float* weight, unsigned columns, float slope) {
     float sums[WIDTH] = {};
     for (unsigned column = threadIdx.x % WARP * WIDTH; column < columns; column += WARP * WIDTH) {
         Packet<float, WIDTH> x = load<WIDTH>(first + column);
-        for (unsigned level = 0; level < others; ++level) {
+#pragma unroll
+        for (unsigned level = 0; level < FURTHER_LEVELS; ++level) {
+            if (level >= others) continue;
             const Packet<float, WIDTH> added = interpolated<WIDTH>(levels[level], column);
 #pragma unroll
             for (unsigned i = 0; i < WIDTH; ++i) x.value[i] += added.value[i];
@@ -85,14 +90,10 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned y = unsigned(row) / width % height;
     const unsigned image = unsigned(row) / width / height;
 
-    Corners levels[2];
-    unsigned others = 0;
-    if (second != nullptr) {
-        levels[others++] = corners({second, second_h, second_w}, image, y, x, height, width, columns);
-    }
-    if (third != nullptr) {
-        levels[others++] = corners({third, third_h, third_w}, image, y, x, height, width, columns);
-    }
+    const unsigned others = second == nullptr ? 0 : third == nullptr ? 1 : 2;
+    Corners levels[FURTHER_LEVELS] = {};
+    if (others > 0) levels[0] = corners({second, second_h, second_w}, image, y, x, height, width, columns);
+    if (others > 1) levels[1] = corners({third, third_h, third_w}, image, y, x, height, width, columns);
     const float* own = first + row * columns;
     const float sum = columns % 4 == 0 ? score_position<4>(own, levels, others, weight, columns, slope)
                                        : score_position<1>(own, levels, others, weight, columns, slope);

@@ -42,7 +42,7 @@ fn no_kernel_spills_registers() {
         spills.extend(usages.iter().filter(|usage| usage.spills()).map(|usage| complaint(stem, usage)));
     }
     println!("{table}");
-    assert!(spills.is_empty(), "kernels spill registers:\n{}", spills.join("\n"));
+    assert!(spills.is_empty(), "kernels spill registers, or have arrays in memory:\n{}", spills.join("\n"));
 }
 
 #[test]
@@ -124,7 +124,11 @@ ptxas info    : Function properties for pool
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized
 ptxas info    : Used 10 registers, used 0 barriers
-ptxas info    : Compile time = 1.4 ms";
+ptxas info    : Compile time = 1.4 ms
+ptxas info    : Compiling entry function 'table' for 'sm_90a'
+ptxas info    : Function properties for table
+    96 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 62 registers, used 0 barriers, 96 bytes cumulative stack size";
     let usage = |function: &str,
                  architecture: &str,
                  registers,
@@ -139,19 +143,24 @@ ptxas info    : Compile time = 1.4 ms";
             usage("pool", "sm_75", Some(64), [1024, 1184, 1392, 2796]),
             usage("_Z6helperfi", "sm_75", None, [0, 0, 0, 20]),
             usage("pool", "sm_90a", Some(10), [0; 4]),
+            usage("table", "sm_90a", Some(62), [0, 96, 0, 0]),
         ]
     );
-    assert_eq!(usages.iter().map(Usage::spills).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(usages.iter().map(Usage::spills).collect::<Vec<_>>(), [true, true, false, true]);
     let complaint = complaint("pool", &usages[0]);
-    assert_eq!(complaint, "kernels/pool.cu: pool on sm_75: 1392 bytes stored, 2796 bytes loaded a thread");
+    assert_eq!(
+        complaint,
+        "kernels/pool.cu: pool on sm_75: 1184 bytes of stack, 1392 stored, 2796 loaded a thread"
+    );
     assert_eq!(others.len(), 2, "{others:?}");
     assert!(others[0].contains("#177-D") && others[1].contains("serialized"), "{others:?}");
 }
 
 fn complaint(stem: &str, usage: &Usage) -> String {
-    let Usage { function, architecture, spill_stores, spill_loads, .. } = usage;
+    let Usage { function, architecture, stack, spill_stores, spill_loads, .. } = usage;
     format!(
-        "kernels/{stem}.cu: {function} on {architecture}: {spill_stores} bytes stored, {spill_loads} bytes loaded a thread"
+        "kernels/{stem}.cu: {function} on {architecture}: {stack} bytes of stack, {spill_stores} stored, {spill_loads} loaded a \
+         thread"
     )
 }
 
