@@ -36,28 +36,7 @@ pub(crate) fn check<B: Backend>(subject: &Subject<B>) {
         let weights = weights(&mut draws, (3, 1, 1), 32, outputs);
         case(subject, &mut draws, &weights, [2, 27, 23, 32]);
     }
-    check_nan(subject, &mut draws);
-}
-
-/// Every output that depends on a NaN is one, whatever ReLU makes of it, and no other.
-fn check_nan<B: Backend>(subject: &Subject<B>, draws: &mut Draws) {
-    let [h, w, inputs, outputs] = [9, 11, 32, 24];
-    let weights = weights(draws, (3, 1, 1), inputs, outputs);
-    let mut input = draws.normals(&[2, h, w, inputs], 0.5, 1.0);
-    let mut residual = draws.normals(&[2, h, w, outputs], 0.0, 1.0);
-    let (image, y, x) = (1, 4, 7);
-    input.data_mut()[((image * h + y) * w + x) * inputs + 19] = f64::NAN;
-    let alone = 5 * outputs + 3;
-    residual.data_mut()[alone] = f64::NAN;
-    let (input, residual) = (subject.upload(&input), subject.upload(&residual));
-    let convolution = subject.device.convolution(&weights).unwrap();
-    let out = subject.device.conv2d(&input, &convolution, Some(&residual), true).unwrap();
-    for (at, value) in subject.download(&out).data().iter().enumerate() {
-        let pixel = at / outputs;
-        let near = (pixel / w % h).abs_diff(y) <= 1 && (pixel % w).abs_diff(x) <= 1;
-        let expected = at == alone || (pixel / w / h == image && near);
-        assert_eq!(value.is_nan(), expected, "output {at} hides a NaN, or is none of its business");
-    }
+    crate::conv2d_nan::check(subject);
 }
 
 /// A device that no other test of this program uses, so that its counters are this one's.

@@ -16,6 +16,7 @@ mod batch_norm_score;
 mod bf16;
 mod conv2d;
 mod conv2d_implicit;
+mod conv2d_nan;
 #[path = "../cusim/support.rs"]
 mod cusim;
 #[path = "../cusim/device.rs"]
@@ -52,7 +53,7 @@ use subject::{BFLOAT, DOUBLE, HALF, PAIR, SINGLE, Subject};
 macro_rules! conformance {
     ($backend:ident, $device:expr, $unit:expr) => {
         conformance!($backend, $device, $unit,
-            [normalize conv2d max_pool2d aggregate gather_rows linear add noise batch_norm batch_norm_score leaky_relu
+            [normalize conv2d conv2d_nan max_pool2d aggregate gather_rows linear add noise batch_norm batch_norm_score leaky_relu
             score resize_add_score loss adam schedule anomaly_map]);
     };
     ($backend:ident, $device:expr, $unit:expr, [$($operation:ident)+]) => {
@@ -93,10 +94,10 @@ conformance!(simulated_shuffled, simulated(SHUFFLED, F32), SINGLE);
 conformance!(gpu_f32, real(F32), SINGLE);
 
 // The other arithmetics change products and the backbone's tensors, nothing else.
-conformance!(simulated_tf32, simulated(FORWARD, Tf32), HALF, [conv2d linear]);
-conformance!(gpu_tf32, real(Tf32), HALF, [conv2d linear]);
-conformance!(simulated_f16, simulated(REVERSE, F16), HALF, [normalize conv2d linear]);
-conformance!(gpu_f16, real(F16), HALF, [normalize conv2d linear]);
+conformance!(simulated_tf32, simulated(FORWARD, Tf32), HALF, [conv2d conv2d_nan linear]);
+conformance!(gpu_tf32, real(Tf32), HALF, [conv2d conv2d_nan linear]);
+conformance!(simulated_f16, simulated(REVERSE, F16), HALF, [normalize conv2d conv2d_nan linear]);
+conformance!(gpu_f16, real(F16), HALF, [normalize conv2d conv2d_nan linear]);
 
 // Half precision with convolutions in one kernel.
 conformance!(simulated_implicit_forward, simulated_implicit(FORWARD), HALF, [conv2d_implicit]);
