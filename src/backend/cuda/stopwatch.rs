@@ -3,7 +3,8 @@
 //! Between two events on the compute stream, behind a fill of memory that is larger than the second-level cache: so
 //! every sample starts with a cold cache, and the host has enqueued all of it before the device comes to it. In a
 //! forward pass the cache is neither cold nor warm: an input may still be there, weights mostly are not. Cold is the
-//! case that every candidate can be put into alike. Clocks are as they are: what is measured is what wins here and now.
+//! case that every candidate can be put into alike. Clocks are as they are: what is measured is what wins here and now. But
+//! a device that was idle raises them only when it has work, so it is given some before anything is measured.
 
 use super::context::Context;
 use super::error::{CudaError, Doing};
@@ -20,6 +21,10 @@ const SAMPLES: usize = 5;
 const FILL: Duration = Duration::from_micros(20);
 /// The most fills in front of a sample; one more costs the host far less than the device.
 const MOST_FILLS: u128 = 200;
+/// How long a device is kept busy before the first measurement: its clocks are up by then.
+const RAMP: Duration = Duration::from_millis(100);
+/// Fills that are enqueued at a time meanwhile: enough for the device to have work while the host waits.
+const FILLS_OF_RAMP: usize = 50;
 /// The most memory that is filled to empty the cache.
 const MOST_SWEPT: usize = 256 << 20;
 
@@ -31,11 +36,19 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     /// Takes twice the memory of the second-level cache for as long as it lives. Where that is not to be had, or where
-    /// the device does not say how large the cache is, measurements are of warm caches: [`Stopwatch::is_cold`].
+    /// the device does not say how large the cache is, measurements are of warm caches: [`Stopwatch::is_cold`]. Returns
+    /// when the device's clocks are up.
     pub(super) fn new(context: &Context) -> Result<Self, CudaError> {
         context.bind()?;
         let bytes = (2 * context.device.l2_cache).min(MOST_SWEPT);
-        Ok(Self { sweep: Sweep::new(&context.cuda, bytes)? })
+        let sweep = Sweep::new(&context.cuda, bytes)?;
+        if let Some(sweep) = &sweep {
+            for_at_least(RAMP, || {
+                (0..FILLS_OF_RAMP).try_for_each(|_| sweep.fill(context))?;
+                context.synchronize()
+            })?;
+        }
+        Ok(Self { sweep })
     }
 
     /// Whether samples start with a cold cache.
@@ -81,6 +94,17 @@ impl Stopwatch {
     }
 }
 
+/// Does a work again and again, once at least, until as much time has passed.
+fn for_at_least<E>(time: Duration, mut work: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    let begun = Instant::now();
+    loop {
+        work()?;
+        if begun.elapsed() >= time {
+            return Ok(());
+        }
+    }
+}
+
 fn record(event: &CudaEvent, context: &Context) -> Result<(), CudaError> {
     context.bind()?;
     // SAFETY: both are alive, and of one context.
@@ -123,5 +147,27 @@ impl Drop for Sweep {
         // SAFETY: the pointer came from malloc_sync and is freed once; cuMemFree waits for the work that uses it.
         let freed = unsafe { result::free_sync(self.pointer) };
         self.cuda.record_err(freed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_goes_on_until_its_time_has_passed() {
+        let (begun, mut runs) = (Instant::now(), 0);
+        let time = Duration::from_millis(20);
+        let mut work = || {
+            runs += 1;
+            std::thread::sleep(Duration::from_millis(1));
+            Ok::<(), ()>(())
+        };
+        for_at_least(time, &mut work).unwrap();
+        assert!(begun.elapsed() >= time);
+        let before = runs;
+        assert!(before > 1);
+        assert_eq!(for_at_least(Duration::ZERO, || Ok::<(), ()>(())), Ok(()));
+        assert_eq!(for_at_least(time, || Err("it fails")), Err("it fails"));
     }
 }
