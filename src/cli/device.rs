@@ -75,7 +75,16 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
         Arithmetic::Other(precision) => precision,
     };
     let cpu = || Cpu::with(convolutions);
-    let cuda = |ordinal| Cuda::open(CudaOptions::new(ordinal, precision));
+    let cuda = |ordinal| {
+        let cuda = Cuda::open(CudaOptions::new(ordinal, precision))?;
+        if !cuda.uploads_pass_caches() {
+            console.warn(
+                "this machine has no write-combined memory: uploads to the GPU go through ordinary page-locked memory, \
+                 which costs the host more",
+            );
+        }
+        Ok::<_, CudaError>(cuda)
+    };
     match choice {
         Choice::Cpu => Ok(Device::Cpu(cpu(), None)),
         Choice::Cuda(ordinal) => {

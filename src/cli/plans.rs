@@ -145,9 +145,12 @@ fn keep(
     let start = std::time::Instant::now();
     tuner.begin(known.as_ref(), true);
     passes()?;
-    let Tuned { plans, measured, refused, warm, .. } = tuner.finish()?;
+    let Tuned { plans, measured, refused, failed, warm, .. } = tuner.finish()?;
     if !refused.is_empty() {
         console.warn(format_args!("{} kept plans were not accepted and were made again", refused.len()));
+    }
+    if let Some(first) = failed.first() {
+        console.warn(format_args!("{} ways failed and were not chosen; the first: {first}", failed.len()));
     }
     if measured > 0 {
         console.say(format_args!("timed {measured} choices in {:.1} s", start.elapsed().as_secs_f64()));

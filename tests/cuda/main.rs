@@ -20,6 +20,7 @@ mod plans_by_the_program;
 mod program;
 mod ranking;
 mod recording;
+mod refused;
 mod training;
 
 use device::{

@@ -63,7 +63,7 @@ pub(crate) fn tune(
 }
 
 /// The simulator's number of an algorithm: the fifth of its eight words.
-fn number(algorithm: &str) -> u64 {
+pub(crate) fn number(algorithm: &str) -> u64 {
     u64::from_str_radix(&algorithm[64..80], 16).unwrap()
 }
 
@@ -161,8 +161,14 @@ fn choices() {
     for measure in [true, false] {
         let (again, tuned) = tune(&cuda, &work, Some(&plans), measure);
         assert!(again == out, "the same plans, other bits");
-        let expected =
-            Tuned { plans: plans.clone(), measured: 0, missing: 0, refused: Vec::new(), warm: false };
+        let expected = Tuned {
+            plans: plans.clone(),
+            measured: 0,
+            missing: 0,
+            refused: Vec::new(),
+            failed: Vec::new(),
+            warm: false,
+        };
         assert_eq!(tuned, expected);
         assert_eq!(asked(simulator).0, times, "questions for the time");
     }

@@ -61,7 +61,7 @@ impl Context {
         let compute = cuda.new_stream().doing("making a stream")?;
         let copy = cuda.new_stream().doing("making a stream")?;
         let memory = Memory::new(Arc::clone(&cuda), Arc::clone(&compute), poison_memory);
-        let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy));
+        let staging = Mutex::new(Staging::new(Arc::clone(&cuda), Arc::clone(&compute), copy)?);
         let modules = Modules::new(Arc::clone(&cuda), device.clone());
         let products = Products::new(precision)?;
         let results = ResultQueue::new(&cuda, &compute, &memory)?;

@@ -131,6 +131,12 @@ impl Cuda {
     pub fn open(options: CudaOptions) -> std::result::Result<Self, CudaError> {
         Ok(Self { context: Arc::new(Context::open(options)?) })
     }
+
+    /// Whether uploads go through write-combined host memory, which passes the host's caches by. Some virtual machines
+    /// refuse it; there they go through ordinary page-locked memory, which costs the host more.
+    pub fn uploads_pass_caches(&self) -> bool {
+        self.context.staging().passes_caches()
+    }
 }
 
 impl Backend for Cuda {

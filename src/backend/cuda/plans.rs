@@ -89,7 +89,7 @@ impl fmt::Display for Origin {
 pub struct Choice {
     /// The algorithm or the implementation.
     pub chosen: String,
-    /// How many there were to choose from.
+    /// How many there were to choose from: those that worked.
     pub candidates: usize,
     /// What it took; none where nothing was to be chosen, and so nothing was measured.
     pub microseconds: Option<f64>,

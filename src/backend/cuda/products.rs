@@ -85,6 +85,8 @@ pub(super) struct Products {
 #[derive(Debug, Default)]
 struct State {
     plans: HashMap<Shape, Plan>,
+    /// What cuBLASLt has offered since it was started, for those shapes among whose algorithms one was to be chosen.
+    offered: HashMap<Shape, Vec<Algorithm>>,
     workspace: Option<Buffer>,
 }
 
@@ -174,7 +176,7 @@ impl Products {
     ) -> Result<bool, CudaError> {
         let plan = match state.plans.entry(shape) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(self.plan(context, &shape, operands)?),
+            Entry::Vacant(place) => place.insert(self.plan(context, &mut state.offered, &shape, operands)?),
         };
         let Plan::Offered(call, algorithm) = plan else { return Ok(false) };
         // Descriptors are changed under the lock, and read during the call alone.
@@ -183,9 +185,15 @@ impl Products {
     }
 
     /// Decides how a product of this shape is computed, with these operands as an example.
-    fn plan(&self, context: &Context, shape: &Shape, operands: Operands) -> Result<Plan, CudaError> {
+    fn plan(
+        &self,
+        context: &Context,
+        offered: &mut HashMap<Shape, Vec<Algorithm>>,
+        shape: &Shape,
+        operands: Operands,
+    ) -> Result<Plan, CudaError> {
         let call = Call::new(self.compute, shape, operands.bias).doing("describing a product")?;
-        let mut subject = Subject { handle: &self.handle, shape, call: &call, operands };
+        let mut subject = Subject { handle: &self.handle, shape, call: &call, operands, offered };
         let chosen = context.tuning.choose(context, &mut subject)?;
         Ok(chosen.map_or(Plan::Refused, |algorithm| Plan::Offered(call, algorithm)))
     }
@@ -197,6 +205,7 @@ struct Subject<'a> {
     shape: &'a Shape,
     call: &'a Call,
     operands: Operands,
+    offered: &'a mut HashMap<Shape, Vec<Algorithm>>,
 }
 
 impl Candidates for Subject<'_> {
@@ -207,16 +216,25 @@ impl Candidates for Subject<'_> {
     }
 
     fn ways(&mut self, most: usize) -> Result<Vec<Algorithm>, CudaError> {
-        self.call.algorithms(self.handle, most).doing("choosing an algorithm")
+        let algorithms = self.call.algorithms(self.handle, most).doing("choosing an algorithm")?;
+        if most > 1 {
+            self.offered.insert(*self.shape, algorithms.clone());
+        }
+        Ok(algorithms)
     }
 
     fn name(&self, way: &Algorithm) -> String {
         way.to_hex()
     }
 
-    /// A table may have been damaged or edited: the library judges what it says.
+    /// What the library itself has offered is good. A table may have been damaged or edited: the library judges what it
+    /// says.
     fn restore(&mut self, name: &str) -> Option<Algorithm> {
-        Algorithm::from_hex(name).filter(|algorithm| self.call.accepts(self.handle, algorithm))
+        let was_offered = |algorithm: &Algorithm| {
+            self.offered.get(self.shape).is_some_and(|known| known.contains(algorithm))
+        };
+        Algorithm::from_hex(name)
+            .filter(|algorithm| was_offered(algorithm) || self.call.accepts(self.handle, algorithm))
     }
 
     /// Without a residual nothing of the result is read, and with one it is another matrix.

@@ -31,11 +31,6 @@ impl Pinned {
         Self::with_flags(context, bytes, CU_MEMHOSTALLOC_DEVICEMAP)
     }
 
-    /// Zeroed memory that the host writes and never reads: its caches are passed by.
-    fn for_upload(context: &Arc<CudaContext>, bytes: usize) -> Result<Self, CudaError> {
-        Self::with_flags(context, bytes, CU_MEMHOSTALLOC_WRITECOMBINED)
-    }
-
     fn with_flags(context: &Arc<CudaContext>, bytes: usize, flags: u32) -> Result<Self, CudaError> {
         context.bind_to_thread().doing("binding its context")?;
         // SAFETY: the memory is owned by the value made here, which frees it once.
@@ -79,6 +74,8 @@ pub(super) struct Staging {
     context: Arc<CudaContext>,
     compute: Arc<CudaStream>,
     copy: Arc<CudaStream>,
+    /// Of the memory that the host writes and never reads.
+    upload_flags: u32,
     uploads: [Option<Upload>; 2],
     images: [Option<ImageSlot>; 2],
     next_upload: usize,
@@ -90,6 +87,13 @@ pub(super) struct Staging {
 struct Upload {
     memory: Pinned,
     copied: CudaEvent,
+}
+
+impl Upload {
+    fn new(context: &Arc<CudaContext>, flags: u32) -> Result<Self, CudaError> {
+        let memory = Pinned::with_flags(context, PIECE, flags)?;
+        Ok(Self { memory, copied: context.new_event(None).doing("making an event")? })
+    }
 }
 
 /// A batch of images on its way: host and device memory, and the events between the streams.
@@ -104,17 +108,33 @@ struct ImageSlot {
 }
 
 impl Staging {
-    pub(super) fn new(context: Arc<CudaContext>, compute: Arc<CudaStream>, copy: Arc<CudaStream>) -> Self {
-        Self {
+    /// Takes the first piece at once: some virtual machines refuse memory that passes the host's caches by, and there
+    /// all uploads go through ordinary page-locked memory ([`Staging::passes_caches`]).
+    pub(super) fn new(
+        context: Arc<CudaContext>,
+        compute: Arc<CudaStream>,
+        copy: Arc<CudaStream>,
+    ) -> Result<Self, CudaError> {
+        let (upload_flags, first) = match Upload::new(&context, CU_MEMHOSTALLOC_WRITECOMBINED) {
+            Ok(upload) => (CU_MEMHOSTALLOC_WRITECOMBINED, upload),
+            Err(_) => (0, Upload::new(&context, 0)?),
+        };
+        Ok(Self {
             context,
             compute,
             copy,
-            uploads: [None, None],
+            upload_flags,
+            uploads: [Some(first), None],
             images: [None, None],
             next_upload: 0,
             next_image: 0,
             download: None,
-        }
+        })
+    }
+
+    /// Whether what is uploaded passes the host's caches by, as it should.
+    pub(super) fn passes_caches(&self) -> bool {
+        self.upload_flags == CU_MEMHOSTALLOC_WRITECOMBINED
     }
 
     /// Copies `bytes` to the start of a buffer, in the order of the compute stream.
@@ -125,10 +145,7 @@ impl Staging {
             self.next_upload = 1 - self.next_upload;
             let upload = match slot {
                 Some(upload) => upload,
-                None => slot.insert(Upload {
-                    memory: Pinned::for_upload(&self.context, PIECE)?,
-                    copied: self.context.new_event(None).doing("making an event")?,
-                }),
+                None => slot.insert(Upload::new(&self.context, self.upload_flags)?),
             };
             upload.copied.synchronize().doing("waiting for a copy")?;
             let staged = &mut upload.memory.bytes_mut()[..bytes.len()];
@@ -164,7 +181,7 @@ impl Staging {
             let device = memory.buffer(bytes.len())?;
             // Whoever had the buffer before, on the compute stream, comes first.
             consumed.record(&self.compute).doing("recording an event")?;
-            let host = Pinned::for_upload(&self.context, bytes.len())?;
+            let host = Pinned::with_flags(&self.context, bytes.len(), self.upload_flags)?;
             *slot = Some(ImageSlot { host, device, copied, consumed });
         }
         let Some(slot) = slot else { unreachable!("it was just filled") };

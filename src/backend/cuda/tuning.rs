@@ -73,6 +73,7 @@ struct State {
     measured: usize,
     missing: usize,
     refused: Vec<String>,
+    failed: Vec<String>,
     /// How many measurements are under way, one inside of another: what only a candidate that is being measured needs
     /// is not used yet.
     depth: usize,
@@ -152,7 +153,8 @@ impl Tuning {
         }
     }
 
-    /// The fastest of several ways; among equals the one that was offered first.
+    /// The fastest of several ways; among equals the one that was offered first. A way that fails is none, as long as the
+    /// device goes on and another one works.
     fn measure<'w, C: Candidates>(
         &self,
         context: &Context,
@@ -161,23 +163,51 @@ impl Tuning {
     ) -> Result<(&'w C::Way, Choice), CudaError> {
         let stopwatch = self.stopwatch(context)?;
         self.state().depth += 1;
-        let times: Result<Vec<f64>, CudaError> =
-            ways.iter().map(|way| stopwatch.microseconds(context, || subject.run(way))).collect();
+        let times = self.times(context, subject, ways, &stopwatch);
         let mut state = self.state();
         state.depth -= 1;
-        let times = times?;
+        let mut times = times?;
         state.measured += 1;
         drop(state);
-        let mut order: Vec<usize> = (0..ways.len()).collect();
-        order.sort_by(|&a, &b| times[a].total_cmp(&times[b]));
-        let fastest = &ways[order[0]];
+        times.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        let (fastest, microseconds) = times[0];
         let choice = Choice {
             chosen: subject.name(fastest),
-            candidates: ways.len(),
-            microseconds: Some(times[order[0]]),
-            runner_up_microseconds: Some(times[order[1]]),
+            candidates: times.len(),
+            microseconds: Some(microseconds),
+            runner_up_microseconds: times.get(1).map(|&(_, microseconds)| microseconds),
         };
         Ok((fastest, choice))
+    }
+
+    /// The ways that work, one at least, with their microseconds.
+    fn times<'w, C: Candidates>(
+        &self,
+        context: &Context,
+        subject: &mut C,
+        ways: &'w [C::Way],
+        stopwatch: &Stopwatch,
+    ) -> Result<Vec<(&'w C::Way, f64)>, CudaError> {
+        let mut times = Vec::with_capacity(ways.len());
+        let mut last = None;
+        for way in ways {
+            match stopwatch.microseconds(context, || subject.run(way)) {
+                Ok(microseconds) => times.push((way, microseconds)),
+                Err(error) => {
+                    // After a fault of the device itself every later call fails, whichever way it is for.
+                    if context.synchronize().is_err() {
+                        return Err(error);
+                    }
+                    let failed = format!("{}, {}: {error}", subject.key(), subject.name(way));
+                    self.state().failed.push(failed);
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if times.is_empty() => Err(error),
+            _ => Ok(times),
+        }
     }
 
     fn stopwatch(&self, context: &Context) -> Result<Arc<Stopwatch>, CudaError> {
@@ -209,6 +239,8 @@ pub struct Tuned {
     pub missing: usize,
     /// Choices of the table that cuBLASLt, or this program, does not take: made anew, or the first way was taken.
     pub refused: Vec<String>,
+    /// Ways that failed when they were to be measured, and that were not chosen; each with its error.
+    pub failed: Vec<String>,
     /// Whether there was no memory to empty the cache with between measurements.
     pub warm: bool,
 }
@@ -264,6 +296,7 @@ impl<'a> Tuner<'a> {
             measured: state.measured,
             missing: state.missing,
             refused: std::mem::take(&mut state.refused),
+            failed: std::mem::take(&mut state.failed),
             warm: state.warm,
         })
     }

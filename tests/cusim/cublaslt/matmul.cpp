@@ -320,7 +320,7 @@ CUSIM_API int cublasLtMatmulAlgoCheck(void* handle, void* operation, void* a, vo
     Problem problem;
     const Status status = read_problem(handle, operation, a, b, c, d, problem);
     if (status != STATUS_SUCCESS) return status;
-    if (!is_sound(*algorithm, problem)) return STATUS_NOT_SUPPORTED;
+    if (settings().no_algorithm_check || !is_sound(*algorithm, problem)) return STATUS_NOT_SUPPORTED;
     *result = {*algorithm, algorithm->workspace_bytes, STATUS_SUCCESS, 1.0f, {}};
     return STATUS_SUCCESS;
 }
@@ -339,6 +339,10 @@ CUSIM_API int cublasLtMatmul(void* handle, void* operation, const float* alpha, 
     if (!is_sound(algorithm, problem)) {
         explain("a product with an algorithm that was chosen for another one");
         return STATUS_INVALID_VALUE;
+    }
+    if (settings().failing_algorithms >> algorithm.number & 1) {
+        fail_product(stream);
+        return STATUS_EXECUTION_FAILED;
     }
     const bool too_small = workspace_bytes < algorithm.workspace_bytes || (algorithm.workspace_bytes > 0 && !workspace);
     if (too_small || (workspace && !aligned(workspace, 16))) {

@@ -28,6 +28,7 @@ template <class Body> int on_stream(void* handle, Body body) {
     return on_current_device([&](Device& device) -> int {
         const auto stream = handle ? handles<Stream>().find(handle) : device.null_stream;
         if (!stream || &stream->device != &device) return INVALID_HANDLE;
+        if (device.lost) return ILLEGAL_ADDRESS;
         return body(*stream);
     });
 }
@@ -43,5 +44,8 @@ template <class Body> int on_event(void* handle, Body body) {
 
 // For cuBLASLt's stand-in: enqueues a product on a stream by its handle.
 Result submit_product(void* stream, WorkPointer work);
+
+// Likewise: the product fails, and under CUSIM_FAILURES_STAY its device is lost.
+void fail_product(void* stream);
 
 }  // namespace cusim

@@ -37,6 +37,9 @@ class Device {
     std::set<std::shared_ptr<Stream>> streams;
     std::set<Capture*> captures;
 
+    // A product has failed in a way that nothing recovers from.
+    bool lost = false;
+
     // The stream that a null handle means.
     std::shared_ptr<Stream> null_stream;
 

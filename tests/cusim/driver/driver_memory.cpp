@@ -89,10 +89,13 @@ CUSIM_API int cuMemGetInfo_v2(size_t* free, size_t* total) {
     });
 }
 
-CUSIM_API int cuMemHostAlloc(void** address, size_t bytes, unsigned) {
+constexpr unsigned WRITE_COMBINED = 4;
+
+CUSIM_API int cuMemHostAlloc(void** address, size_t bytes, unsigned flags) {
     return on_current_device([&](Device& device) {
         if (device.forbidden_by_capture()) return STREAM_CAPTURE_UNSUPPORTED;
         if (bytes == 0) return INVALID_VALUE;
+        if (settings().no_write_combining && (flags & WRITE_COMBINED)) return NOT_SUPPORTED;
         *address = pinned_memory().allocate(bytes, device);
         return *address ? SUCCESS : OUT_OF_MEMORY;
     });

@@ -19,6 +19,13 @@ Result submit_product(void* stream, WorkPointer work) {
     }));
 }
 
+void fail_product(void* stream) {
+    on_stream(stream, [](Stream& stream) {
+        stream.device.lost = settings().failures_stay;
+        return SUCCESS;
+    });
+}
+
 // --- Host functions -----------------------------------------------------------------------------------------------------
 
 namespace {

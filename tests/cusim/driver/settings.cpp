@@ -37,6 +37,10 @@ static Settings read() {
         .cublaslt_version = size_t(number("CUSIM_CUBLASLT_VERSION", 130000)),
         .no_epilogue = number("CUSIM_NO_EPILOGUE", 0) != 0,
         .fastest_algorithm = unsigned(number("CUSIM_FASTEST_ALGORITHM", 0)),
+        .failing_algorithms = unsigned(number("CUSIM_FAILING_ALGORITHMS", 0)),
+        .failures_stay = number("CUSIM_FAILURES_STAY", 0) != 0,
+        .no_algorithm_check = number("CUSIM_NO_ALGORITHM_CHECK", 0) != 0,
+        .no_write_combining = number("CUSIM_NO_WRITE_COMBINING", 0) != 0,
         .order = order(),
         .report_leaks = number("CUSIM_LEAKS", 0) != 0,
     };
