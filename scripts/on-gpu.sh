@@ -2,7 +2,8 @@
 # Everything that only a real GPU can show, in one command, on a machine that need not have Rust.
 #
 #   scripts/on-gpu.sh prepare             where Rust and nvcc are: builds and gathers the binaries in target/on-gpu
-#   scripts/on-gpu.sh [OUTPUT [PATTERN]]  where the GPU is: runs them; writes OUTPUT/log.txt and OUTPUT/table.md
+#   scripts/on-gpu.sh [OUTPUT [PATTERN]]  where the GPU is: runs them; writes OUTPUT/log.txt and OUTPUT/table.md, and packs
+#                                         all of OUTPUT as OUTPUT.tar.gz, the one file to bring home
 #
 # Steps come in the order of what they are worth where time is short: whether answers are right, how fast the network is, what
 # training takes, the same beside PyTorch, and last what only a checker of memory sees. PATTERN (a regular expression) chooses
@@ -15,20 +16,49 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 binaries="target/on-gpu"
 suites=(conformance parity cuda)
+# Put before our own programs, and only before those: where they find cuBLASLt. PyTorch brings libraries of its own.
+own=()
+
+# lacks SUBJECT…: those that `doctor` does not find good, by commas; without words where there are none.
+lacks() {
+    local found subject lacking=""
+    found="$("${own[@]}" "$binaries/simplenet" doctor --json)"
+    for subject in "$@"; do
+        [[ "$found" =~ \"subject\":\ \"$subject\",[[:space:]]*\"good\":\ true ]] || lacking+=", $subject"
+    done
+    echo "${lacking#, }"
+}
 
 prepare() {
     set -e
+    # Named, so that a build without kernels is an error.
+    if [ "${NVCC:-}" = none ]; then
+        echo "NVCC=none builds without kernels, and there would be nothing to run on a GPU; unset it"
+        exit 2
+    elif [ -z "${NVCC:-}" ]; then
+        scripts/get-nvcc.sh
+        export NVCC="$PWD/.cuda/bin/nvcc"
+    fi
     cargo build --release --locked --bin simplenet
     rm -rf "$binaries"
     mkdir -p "$binaries"
     cp target/release/simplenet "$binaries/"
     for suite in "${suites[@]}"; do
+        # The program itself, which the tests run, is among what cargo tells of.
         executable="$(cargo test --release --locked --test "$suite" --no-run --message-format=json \
-            | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)"
+            | sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p')"
         cp "$executable" "$binaries/$suite"
+        if [[ "$("$binaries/$suite" --list)" != *gpu_*": test"* ]]; then
+            echo "$executable holds no tests for a GPU"
+            exit 3
+        fi
     done
     strip "$binaries"/*
     "$binaries/simplenet" doctor
+    if [ -n "$(lacks kernels)" ]; then
+        echo "the program has no kernels, although nvcc is $NVCC"
+        exit 3
+    fi
     echo "gathered in $binaries: $(du -sh "$binaries" | cut -f1)"
 }
 
@@ -38,6 +68,7 @@ if [ "${1:-}" = prepare ]; then
 fi
 
 output="${1:-target/on-gpu/results}"
+output="${output%/}"
 pattern="${2:-.}"
 limit="${SECONDS_AT_MOST:-0}"
 if ! [[ "$limit" =~ ^[0-9]+$ ]]; then
@@ -79,17 +110,22 @@ for candidate in /usr/local/cuda*/bin/compute-sanitizer; do
 done
 [ -n "$sanitizer" ] || echo "missing: compute-sanitizer (part of the CUDA toolkit); its steps are left out" | tee -a "$log"
 
-# cuBLASLt may come with the toolkit or with a Python package.
-if ! PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q 'libcublasLt.so.13'; then
-    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib \
-        "$(python3 -c 'import nvidia, os; print(os.path.join(list(nvidia.__path__)[0], "cu13", "lib"))' 2>/dev/null)"; do
-        if [ -e "$folder/libcublasLt.so.13" ]; then
-            export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-            echo "cuBLASLt from $folder" | tee -a "$log"
-            break
-        fi
-    done
-fi
+# cuBLASLt may come with a Python package, which is as new as its PyTorch; with the system; or with the toolkit, which may be
+# older. `ldconfig` is read to its end: cut off by a reader that has found enough, it would count as failed.
+python="${PYTHON:-python3}"
+mapfile -t packaged < <("$python" -c 'import nvidia, os; [print(os.path.join(p, "cu13", "lib")) for p in nvidia.__path__]' 2>/dev/null)
+known_to_the_system="$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null)"
+libraries=""
+for folder in "${packaged[@]}" "" /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib; do
+    if [ -z "$folder" ]; then
+        [[ "$known_to_the_system" != *libcublasLt.so.13* ]] || break
+    elif [ -e "$folder/libcublasLt.so.13" ]; then
+        libraries="$folder"
+        own=(env "LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+        break
+    fi
+done
+echo "cuBLASLt from ${libraries:-where the system has it}" | tee -a "$log"
 
 # step NAME COMMAND…: runs it, with its output in the log and a line in the table. Fails if it was not run to its end.
 step() {
@@ -130,58 +166,85 @@ export CARGO_MANIFEST_DIR="$PWD"
 export CARGO_BIN_EXE_simplenet="$PWD/$binaries/simplenet"
 
 { nvidia-smi 2>/dev/null || echo "missing: nvidia-smi, or it does not run; the log does not name the driver"; } | tee -a "$log"
-step "doctor" "$binaries/simplenet" doctor
+"${own[@]}" "$binaries/simplenet" doctor 2>&1 | tee -a "$log"
+lacking="$(lacks kernels driver GPU cuBLASLt)"
+if [ -n "$lacking" ]; then
+    echo "nothing was run: this needs kernels, driver, GPU and cuBLASLt, and doctor does not find good: $lacking" | tee -a "$log"
+    exit 3
+fi
 for suite in "${suites[@]}"; do
-    step "$suite on the GPU" "$binaries/$suite" gpu_ --nocapture --test-threads 1
+    step "$suite on the GPU" "${own[@]}" "$binaries/$suite" gpu_ --nocapture --test-threads 1
 done
 
+# bench PRECISION SCOPES OPTION…
 bench() {
-    step "bench in $1" "$binaries/simplenet" bench --device cuda --precision "$1" --stages --scope model,files,train
+    local precision="$1" scopes="$2"
+    shift 2
+    step "bench in $precision" "${own[@]}" "$binaries/simplenet" bench --device cuda --precision "$precision" \
+        --scope "$scopes" --seconds 2 "$@"
 }
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 export SIMPLENET_CACHE_DIR="$work/cache" SIMPLENET_WEIGHTS_DIR="$work/weights"
 demo() {
-    step "demo, trained in $1" "$binaries/simplenet" train --device cuda --precision "$1" --output "$work/$1"
+    step "demo, trained in $1" "${own[@]}" "$binaries/simplenet" train --device cuda --precision "$1" --output "$work/$1"
     { [ ! -f "$work/$1/results.csv" ] || cat "$work/$1/results.csv"; } | tee -a "$log"
 }
 
-# beside NAME OPTION…: this program and PyTorch in alternating rounds, as one table of ratios.
-python="${PYTHON:-python3}"
 if "$python" -c 'import torch, scipy, safetensors; assert torch.cuda.is_available()' 2>>"$log"; then
     has_pytorch=1
 else
     has_pytorch=0
     echo "missing: PyTorch on CUDA with scipy and safetensors (benches/requirements.txt); nothing is compared with it" | tee -a "$log"
 fi
+# beside NAME OPTION…: this program and PyTorch in alternating rounds, as one table of ratios. A comparison that was stopped
+# leaves the table of what it came to.
 beside() {
-    local name="$1"
+    local name="$1" folder side_by_side
     shift
     [ "$has_pytorch" = 1 ] || return 0
-    step "beside PyTorch: $name" env SIMPLENET="$binaries/simplenet" PYTHON="$python" \
-        benches/side_by_side.sh --device cuda --output "$output/beside-$name" "$@"
-    [ ! -f "$output/beside-$name/table.md" ] || cat "$output/beside-$name/table.md"
+    folder="$output/beside-$(printf %s "$name" | tr -cs a-z0-9 -)"
+    side_by_side=(env SIMPLENET="$binaries/simplenet" PYTHON="$python" benches/side_by_side.sh --output "$folder")
+    step "beside PyTorch: $name" "${side_by_side[@]}" --device cuda ${libraries:+--libraries "$libraries"} \
+        --rounds 2 --seconds 1.5 "$@"
+    [[ "beside PyTorch: $name" =~ $pattern ]] && [ -f "$folder/run.json" ] || return 0
+    "${side_by_side[@]}" --table 2>>"$log"
 }
+networks="pytorch-eager-channels-last,pytorch-compile"
 
-bench f16
+bench f16 model,files,train --stages
 demo f32
 if [ -d "$work/f32" ]; then
-    step "demo, tested again" "$binaries/simplenet" test --device cuda --data "$work/cache/demo-v1" \
+    step "demo, tested again" "${own[@]}" "$binaries/simplenet" test --device cuda --data "$work/cache/demo-v1" \
         --model "$work"/f32/*/model.safetensors --output "$work/test" \
         --fail-below i_auroc=0.95 --fail-below p_auroc=0.90
 fi
-beside f16 --precision f16 --batch 1,16,64
-bench f32
-bench tf32
+for batch in 64 1 16; do
+    beside "f16, batch $batch" --precision f16 --batch "$batch" --engine "$networks"
+done
+bench f32 model
+bench tf32 model
+for batch in 64 1; do
+    # Apart, so that one whose check fails does not take the other with it.
+    for precision in f32 tf32; do
+        beside "$precision, batch $batch" --precision "$precision" --batch "$batch" --engine "$networks"
+    done
+done
 demo tf32
 demo f16
-beside f32 --precision f32,tf32 --batch 1,16
-beside training --scope train --images 240 --precision f32,tf32
+for precision in f32 tf32; do
+    beside "training in $precision" --scope train --images 240 --precision "$precision"
+done
 if [ -n "$sanitizer" ]; then
-    for tool in memcheck racecheck initcheck; do
-        step "kernels under $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
-            "$binaries/conformance" gpu_f32 --test-threads 1
+    # The only kernel with asynchronous copies and tensor cores comes first. Errors that a call returns are no findings: some are
+    # asked for. Nothing reads memory that was never written, because the tests fill every buffer: initcheck would see nothing.
+    for tests in gpu_implicit::conv2d_implicit gpu_f32; do
+        for tool in "memcheck --report-api-errors no" racecheck; do
+            # shellcheck disable=SC2086 # the tool's options are words of their own
+            step "$tests under ${tool%% *}" "${own[@]}" "$sanitizer" --tool $tool --error-exitcode 9 \
+                "$binaries/conformance" "$tests" --test-threads 1
+        done
     done
 fi
 
@@ -191,6 +254,12 @@ if [ $((started + left_out)) = 0 ]; then
 fi
 echo
 echo "log: $log"
+if tar -C "$(dirname "$output")" -czf "$output.tar.gz" "$(basename "$output")"; then
+    echo "all of it, to bring home: $output.tar.gz"
+else
+    failures=$((failures + 1))
+    echo "$output could not be packed"
+fi
 [ "$left_out" = 0 ] || echo "$left_out steps were left out or stopped: SECONDS_AT_MOST is $limit"
 [ "$failures" = 0 ] || echo "$failures steps failed; the log says why"
 [ $((left_out + failures)) = 0 ]
