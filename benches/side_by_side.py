@@ -51,7 +51,7 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefix", default="", help="put before each command that measures, as 'taskset -c 0,1'")
     parser.add_argument("--simplenet", default=os.environ.get("SIMPLENET") or str(HERE.parent / "target" / "release" / "simplenet"))
-    parser.add_argument("--libraries", help="folder where our program, and it alone, looks first for cuBLASLt")
+    parser.add_argument("--libraries", help="folders, by colons, where our program, and it alone, looks first for cuBLASLt")
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--table", action="store_true", help="only the table of what is in the output folder")
     parser.add_argument("--self-test", action="store_true")

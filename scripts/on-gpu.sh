@@ -110,6 +110,9 @@ for candidate in /usr/local/cuda*/bin/compute-sanitizer; do
 done
 [ -n "$sanitizer" ] || echo "missing: compute-sanitizer (part of the CUDA toolkit); its steps are left out" | tee -a "$log"
 
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
 # cuBLASLt may come with a Python package, which is as new as its PyTorch; with the system; or with the toolkit, which may be
 # older. `ldconfig` is read to its end: cut off by a reader that has found enough, it would count as failed.
 python="${PYTHON:-python3}"
@@ -120,12 +123,18 @@ for folder in "${packaged[@]}" "" /usr/local/cuda*/lib64 /usr/local/cuda*/target
     if [ -z "$folder" ]; then
         [[ "$known_to_the_system" != *libcublasLt.so.13* ]] || break
     elif [ -e "$folder/libcublasLt.so.13" ]; then
-        libraries="$folder"
-        own=(env "LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+        # Under both of its names: the one without a version is looked for first, and may be another library's elsewhere.
+        mkdir "$work/libraries"
+        ln -s "$folder/libcublasLt.so.13" "$work/libraries/libcublasLt.so"
+        ln -s "$folder/libcublasLt.so.13" "$work/libraries/libcublasLt.so.13"
+        libraries="$work/libraries:$folder"
+        own=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
         break
     fi
 done
-echo "cuBLASLt from ${libraries:-where the system has it}" | tee -a "$log"
+if [ -n "$libraries" ]; then
+    echo "cuBLASLt from $folder" | tee -a "$log"
+fi
 
 # step NAME COMMAND…: runs it, with its output in the log and a line in the table. Fails if it was not run to its end.
 step() {
@@ -184,8 +193,6 @@ bench() {
         --scope "$scopes" --seconds 2 "$@"
 }
 
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
 export SIMPLENET_CACHE_DIR="$work/cache" SIMPLENET_WEIGHTS_DIR="$work/weights"
 demo() {
     step "demo, trained in $1" "${own[@]}" "$binaries/simplenet" train --device cuda --precision "$1" --output "$work/$1"
