@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 
 def usable_cpus():
-    """Those that this process may run on; under `taskset` or in a container fewer than the machine has."""
+    """Those that this process may run on; under `taskset` fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

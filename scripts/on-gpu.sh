@@ -35,10 +35,11 @@ prepare() {
     if [ "${NVCC:-}" = none ]; then
         echo "NVCC=none builds without kernels, and there would be nothing to run on a GPU; unset it"
         exit 2
-    elif [ -z "${NVCC:-}" ]; then
+    elif [ -z "${NVCC:-}" ] && ! NVCC="$(command -v nvcc)"; then
         scripts/get-nvcc.sh
-        export NVCC="$PWD/.cuda/bin/nvcc"
+        NVCC="$PWD/.cuda/bin/nvcc"
     fi
+    export NVCC
     cargo build --release --locked --bin simplenet
     rm -rf "$binaries"
     mkdir -p "$binaries"
@@ -67,7 +68,7 @@ if [ "${1:-}" = prepare ]; then
     exit
 fi
 
-output="${1:-target/on-gpu/results}"
+output="${1:-target/on-gpu-results}"
 output="${output%/}"
 pattern="${2:-.}"
 limit="${SECONDS_AT_MOST:-0}"
@@ -84,6 +85,8 @@ mkdir -p "$output"
 log="$output/log.txt"
 table="$output/table.md"
 : >"$log"
+# Of an earlier build, perhaps: rounds of two builds are not added up, and an old table is no new one.
+rm -rf "$output"/beside-*
 printf '| step | result | seconds |\n| --- | --- | --- |\n' >"$table"
 started=0
 failures=0
@@ -136,7 +139,7 @@ if [ -n "$libraries" ]; then
     echo "cuBLASLt from $folder" | tee -a "$log"
 fi
 
-# step NAME COMMAND…: runs it, with its output in the log and a line in the table. Fails if it was not run to its end.
+# step NAME COMMAND…: runs it, with its output in the log and a line in the table. Fails as the command does, and where it was left out.
 step() {
     local name="$1" start result milliseconds status=0 within=()
     shift
@@ -155,7 +158,7 @@ step() {
     "${within[@]}" "$@" >>"$log" 2>&1 || status=$?
     milliseconds=$(($(date +%s%3N) - start))
     # What `timeout` says of a command that it had to stop.
-    if [ "$limit" -gt 0 ] && { [ "$status" = 124 ] || [ "$status" = 137 ]; }; then
+    if [ "$limit" -gt 0 ] && [ "$SECONDS" -ge "$limit" ] && { [ "$status" = 124 ] || [ "$status" = 137 ]; }; then
         left_out=$((left_out + 1))
         result="stopped, no time"
     elif [ "$status" = 0 ]; then

@@ -20,7 +20,7 @@ pub struct WriteError {
 /// Writes a file through a temporary one in the same folder, which is renamed over `path` at the end.
 ///
 /// A reader sees the old content or the new, never a part: a full disk or a kill in the middle leaves `path` as
-/// it was. Missing parent folders are made. A link stays one, to the new content, and a file that was there keeps its
+/// it was. Missing parent folders are made. A link to a file stays one, to the new content, and a file that was there keeps its
 /// permissions.
 ///
 /// # Errors
@@ -48,40 +48,62 @@ fn write(
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     durably: bool,
 ) -> Result<(), WriteError> {
-    let attempt = || -> std::io::Result<()> {
-        // A link that leads nowhere is replaced.
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let before = std::fs::metadata(&target).ok();
-        if before.as_ref().is_some_and(|before| !before.is_file()) {
-            return Err(std::io::Error::other("something that is no file has this name"));
+    let failed = |path: &Path, source| WriteError { path: path.to_owned(), source };
+    let target = if path.is_symlink() {
+        match path.canonicalize() {
+            // A link that leads nowhere is replaced.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => path.to_owned(),
+            found => found.map_err(|source| failed(path, source))?,
         }
-        let folder = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder)?;
-        let mut temporary = tempfile::Builder::new();
-        temporary.prefix(UNFINISHED);
-        #[cfg(unix)]
-        {
-            // A temporary file is private by default; what we publish follows the user's umask like any other.
-            use std::os::unix::fs::PermissionsExt;
-            temporary.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let temporary = temporary.tempfile_in(folder)?;
-        let mut writer = BufWriter::new(temporary);
-        fill(&mut writer)?;
-        let temporary = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        if let Some(before) = before {
-            temporary.as_file().set_permissions(before.permissions())?;
-        }
-        if durably {
-            temporary.as_file().sync_all()?;
-        }
-        temporary.persist(&target).map_err(|error| error.error)?;
-        Ok(())
+    } else {
+        path.to_owned()
     };
-    attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+    write_to(&target, fill, durably).map_err(|source| failed(&target, source))
+}
+
+fn write_to(
+    target: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    durably: bool,
+) -> std::io::Result<()> {
+    let before = std::fs::metadata(target).ok();
+    if before.as_ref().is_some_and(|before| !before.is_file()) {
+        return Err(std::io::Error::other("what has this name is no file, and stays; choose another one"));
+    }
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder)?;
+    let mut temporary = tempfile::Builder::new();
+    temporary.prefix(UNFINISHED);
+    #[cfg(unix)]
+    {
+        // A temporary file is private by default; what we publish follows the user's umask like any other.
+        use std::os::unix::fs::PermissionsExt;
+        temporary.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let temporary = temporary.tempfile_in(folder)?;
+    let mut writer = BufWriter::new(temporary);
+    fill(&mut writer)?;
+    let temporary = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let file = temporary.as_file();
+    // Not every file system knows how to change them.
+    if let Some(permissions) = before.map(|before| before.permissions())
+        && permissions != file.metadata()?.permissions()
+    {
+        file.set_permissions(permissions)?;
+    }
+    if durably {
+        file.sync_all()?;
+    }
+    temporary.persist(target).map_err(|error| error.error)?;
+    // The new name, too.
+    #[cfg(unix)]
+    if durably {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Removes the temporary files that a killed process left in `folder`. Only for folders that no living process writes

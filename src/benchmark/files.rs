@@ -73,12 +73,10 @@ fn in_words(files: &[PathBuf]) -> String {
         }
         _ => String::new(),
     };
-    let again = if distinct.len() < files.len() {
-        format!(", {} of them different", distinct.len())
-    } else {
-        String::new()
-    };
-    format!("{} {kinds}files{sizes}{again}, which the system keeps in memory between passes", files.len())
+    let again =
+        if distinct.len() < files.len() { format!(", {} distinct", distinct.len()) } else { String::new() };
+    let noun = if files.len() == 1 { "file" } else { "files" };
+    format!("{} {kinds}{noun}{sizes}{again}, which the system keeps in memory between passes", files.len())
 }
 
 #[cfg(test)]
@@ -95,10 +93,10 @@ mod tests {
         };
         let (small, large, bitmap) = (file("a.png", 7, 5), file("b.PNG", 5, 9), file("c.bmp", 7, 5));
         let words = in_words(&[small.clone(), small.clone(), small.clone()]);
-        assert!(words.starts_with("3 PNG files of 7×5 pixels, 1 of them different, which"), "{words}");
+        assert!(words.starts_with("3 PNG files of 7×5 pixels, 1 distinct, which"), "{words}");
         let words = in_words(&[large, bitmap, small]);
         assert!(words.starts_with("3 BMP and PNG files of 7×5 to 5×9 pixels, which"), "{words}");
         let words = in_words(&["data_batch_1.bin/0001".into()]);
-        assert!(words.starts_with("1 files, which"), "{words}");
+        assert!(words.starts_with("1 file, which"), "{words}");
     }
 }

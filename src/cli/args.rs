@@ -33,7 +33,7 @@ pub(super) struct DataArgs {
     /// A folder of defective images to test on; subfolders are kinds of defects.
     #[arg(long, value_name = "DIR", requires = "train_good")]
     pub test_bad: Option<PathBuf>,
-    /// A folder of masks for --test-bad, paired by file name. White is defect, or in a mask of labels all but 0.
+    /// A folder of masks for --test-bad, paired by file name. White is defect, or in a mask without white all but 0.
     #[arg(long, value_name = "DIR", requires = "test_bad")]
     pub masks: Option<PathBuf>,
     /// Do not turn images by their EXIF orientation.

@@ -77,11 +77,11 @@ pub(super) fn open(args: &DeviceArgs, console: &Console) -> anyhow::Result<Devic
     let cpu = || Cpu::with(convolutions);
     let cuda = |ordinal| {
         let cuda = Cuda::open(CudaOptions::new(ordinal, precision))?;
-        if !cuda.uploads_pass_caches() {
-            console.warn(
-                "this machine has no write-combined memory: uploads to the GPU go through ordinary page-locked memory, \
-                 which costs the host more",
-            );
+        if let Some(refusal) = cuda.upload_refusal() {
+            console.warn(format_args!(
+                "write-combined memory was refused ({refusal}): uploads go through ordinary page-locked memory, which costs \
+                 the host more"
+            ));
         }
         Ok::<_, CudaError>(cuda)
     };

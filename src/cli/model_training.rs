@@ -22,7 +22,8 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The log of a training is written whole each time, and so not after every one of thousands of short epochs.
+/// The log of a training is written whole each time, and so not after every one of thousands of short epochs. What ends the
+/// program may take as much of it.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The images of a category, as features.

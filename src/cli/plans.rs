@@ -150,7 +150,10 @@ fn keep(
         console.warn(format_args!("{} kept plans were not accepted and were made again", refused.len()));
     }
     if let Some(first) = failed.first() {
-        console.warn(format_args!("{} ways failed and were not chosen; the first: {first}", failed.len()));
+        let again =
+            path.map(|path| format!("; delete {} to choose again", path.display())).unwrap_or_default();
+        console
+            .warn(format_args!("ways that failed and were not chosen: {}, as {first}{again}", failed.len()));
     }
     if measured > 0 {
         console.say(format_args!("timed {measured} choices in {:.1} s", start.elapsed().as_secs_f64()));

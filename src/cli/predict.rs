@@ -122,9 +122,10 @@ fn run_on<B: Backend<Scalar = f32>>(
             }
             match list_images(path, !args.flat) {
                 Ok(images) => paths.extend(images),
-                // One of many that is gone by now costs the others nothing: it is reported as what cannot be read.
-                Err(DataError::MissingFolder { path }) if args.paths.len() > 1 => paths.push(path),
-                Err(error) => return Err(error.into()),
+                Err(error) if args.paths.len() == 1 || args.strict => return Err(error.into()),
+                // One of many that is gone or shut costs the others nothing: it is reported as what cannot be read.
+                Err(DataError::MissingFolder { path } | DataError::List { path, .. }) => paths.push(path),
+                Err(error) => console.warn(format_args!("skipped: {error}")),
             }
         }
         if paths.is_empty() {

@@ -14,7 +14,7 @@ pub struct Mask(GrayImage);
 
 impl Mask {
     /// Reads a mask as a picture, where what is brighter than one half is defect, or as labels: where nothing is that bright,
-    /// every pixel but 0 is. Colours become grey as by Pillow's `convert("L")`; 16 bits are looked at as they are.
+    /// every pixel but 0 is. Colours become grey as by Pillow's `convert("L")`; grey of 16 bits is looked at as it is.
     ///
     /// # Errors
     /// As [`decode`](super::decode), [`DataError::MaskSize`] (a mask of another size than its image's would be cut and placed by

@@ -16,7 +16,7 @@ pub struct Source<'a> {
     pub label: &'a str,
     /// The image.
     pub image: &'a RgbImage,
-    /// The ground truth: above 127 is defect.
+    /// The ground truth.
     pub mask: &'a Mask,
     /// The smoothed scores.
     pub map: ScoreMap<'a>,

@@ -181,11 +181,18 @@ fn one_path_of_many_may_be_missing_and_a_name_may_be_long() {
     world.write("model.safetensors", World::trained().bytes("run/weave/model.safetensors"));
     let long = format!("{}.png", "n".repeat(240));
     world.copy("data/weave/test/good/000.png", format!("data/long/{long}"));
-    let ran = world.run(
-        "predict --model model.safetensors data/long gone.png data/weave/test/blot/000.png --maps maps \
-         --overlays overlays",
+    std::fs::create_dir(world.path("empty")).unwrap();
+    let paths = "data/long gone.png empty data/weave/test/blot/000.png";
+    let ran = world
+        .run(&format!("predict --model model.safetensors {paths} --maps maps --overlays overlays"))
+        .succeeds();
+    assert_eq!(
+        warnings(&ran, "skipped: no PNG, JPEG, BMP or TIFF image in empty").len(),
+        1,
+        "{}",
+        ran.stderr
     );
-    let lines = ran.succeeds().lines();
+    let lines = ran.lines();
     assert_eq!(lines.len(), 3);
     assert!(lines[1]["error"].as_str().unwrap().contains("cannot open gone.png"), "{}", lines[1]);
     for line in [&lines[0], &lines[2]] {
@@ -193,6 +200,9 @@ fn one_path_of_many_may_be_missing_and_a_name_may_be_long() {
             assert!(world.path(line[picture].as_str().unwrap()).is_file(), "{line}");
         }
     }
+    world
+        .run(&format!("predict --model model.safetensors --strict {paths}"))
+        .fails(2, &["no file or folder gone.png"]);
     // On its own it is a slip of whoever typed it.
     world
         .run("predict --model model.safetensors gone.png")

@@ -37,7 +37,7 @@ fn log(world: &World, run: &str) -> Vec<Value> {
 #[test]
 fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
     let world = World::with_data();
-    let settings = FAST.replace("--epochs 2", "--epochs 300");
+    let settings = FAST.replace("--epochs 2", "--epochs 1500");
     world.run(&format!("train --data data {settings} --output whole")).succeeds();
 
     let begin = format!("train --data data {settings} --output run");
@@ -46,7 +46,7 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
     kill_when(&world, resume, || epochs(&world, "calibration-1") >= 90);
     kill_when(&world, resume, || epochs(&world, "final") >= 1);
     kill_when(&world, resume, || epochs(&world, "final") >= 150);
-    assert!(epochs(&world, "final") < 300 && !world.path("run/weave/model.safetensors").exists());
+    assert!(epochs(&world, "final") < 1500 && !world.path("run/weave/model.safetensors").exists());
 
     // What a kill at the worst moments leaves: a file half-written, and a checkpoint whose log is not yet there.
     world.write("run/weave/.writing-abcdef", "half a che");

@@ -254,7 +254,7 @@ fn check_benchmark(libraries: &Libraries) {
 }
 
 /// A run that was killed twice ends with the bytes of one that was not. Of the last head's epochs all but five have to take
-/// longer than the kill.
+/// longer than the interval of the log and the kill.
 fn check_resumption(libraries: &Libraries, total: usize) {
     let world = world();
     let world = world.path();

@@ -132,10 +132,10 @@ impl Cuda {
         Ok(Self { context: Arc::new(Context::open(options)?) })
     }
 
-    /// Whether uploads go through write-combined host memory, which passes the host's caches by. Some virtual machines
-    /// refuse it; there they go through ordinary page-locked memory, which costs the host more.
-    pub fn uploads_pass_caches(&self) -> bool {
-        self.context.staging().passes_caches()
+    /// Why uploads do not go through write-combined host memory, which passes the host's caches by; none where they do. Some
+    /// virtual machines refuse it; there they go through ordinary page-locked memory, which costs the host more.
+    pub fn upload_refusal(&self) -> Option<String> {
+        self.context.staging().refusal()
     }
 }
 

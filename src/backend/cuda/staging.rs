@@ -76,6 +76,8 @@ pub(super) struct Staging {
     copy: Arc<CudaStream>,
     /// Of the memory that the host writes and never reads.
     upload_flags: u32,
+    /// Why that does not pass the host's caches by, in words.
+    upload_refusal: Option<String>,
     uploads: [Option<Upload>; 2],
     images: [Option<ImageSlot>; 2],
     next_upload: usize,
@@ -109,21 +111,23 @@ struct ImageSlot {
 
 impl Staging {
     /// Takes the first piece at once: some virtual machines refuse memory that passes the host's caches by, and there
-    /// all uploads go through ordinary page-locked memory ([`Staging::passes_caches`]).
+    /// all uploads go through ordinary page-locked memory ([`Staging::refusal`]).
     pub(super) fn new(
         context: Arc<CudaContext>,
         compute: Arc<CudaStream>,
         copy: Arc<CudaStream>,
     ) -> Result<Self, CudaError> {
-        let (upload_flags, first) = match Upload::new(&context, CU_MEMHOSTALLOC_WRITECOMBINED) {
-            Ok(upload) => (CU_MEMHOSTALLOC_WRITECOMBINED, upload),
-            Err(_) => (0, Upload::new(&context, 0)?),
+        let (upload_flags, first, upload_refusal) = match Upload::new(&context, CU_MEMHOSTALLOC_WRITECOMBINED)
+        {
+            Ok(upload) => (CU_MEMHOSTALLOC_WRITECOMBINED, upload, None),
+            Err(error) => (0, Upload::new(&context, 0)?, Some(error.to_string())),
         };
         Ok(Self {
             context,
             compute,
             copy,
             upload_flags,
+            upload_refusal,
             uploads: [Some(first), None],
             images: [None, None],
             next_upload: 0,
@@ -132,9 +136,9 @@ impl Staging {
         })
     }
 
-    /// Whether what is uploaded passes the host's caches by, as it should.
-    pub(super) fn passes_caches(&self) -> bool {
-        self.upload_flags == CU_MEMHOSTALLOC_WRITECOMBINED
+    /// Why what is uploaded does not pass the host's caches by; none where it does, as it should.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.upload_refusal.clone()
     }
 
     /// Copies `bytes` to the start of a buffer, in the order of the compute stream.

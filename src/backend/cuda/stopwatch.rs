@@ -36,8 +36,8 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     /// Takes twice the memory of the second-level cache for as long as it lives. Where that is not to be had, or where
-    /// the device does not say how large the cache is, measurements are of warm caches: [`Stopwatch::is_cold`]. Returns
-    /// when the device's clocks are up.
+    /// the device does not say how large the cache is, measurements are of warm caches: [`Stopwatch::is_cold`]. Where
+    /// there is such memory, returns when the device's clocks are up.
     pub(super) fn new(context: &Context) -> Result<Self, CudaError> {
         context.bind()?;
         let bytes = (2 * context.device.l2_cache).min(MOST_SWEPT);
