@@ -98,10 +98,10 @@ fn write_to(
         file.sync_all()?;
     }
     temporary.persist(target).map_err(|error| error.error)?;
-    // The new name, too.
+    // The new name, too, where the file system does that for a folder. The file is in its place either way.
     #[cfg(unix)]
-    if durably {
-        std::fs::File::open(folder)?.sync_all()?;
+    if durably && let Ok(folder) = std::fs::File::open(folder) {
+        let _ = folder.sync_all();
     }
     Ok(())
 }
@@ -149,6 +149,21 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"second");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left behind");
+    }
+
+    /// Such a folder takes files, but cannot be opened to be written out.
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_cannot_be_read_takes_a_file_that_stays() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("letter-box");
+        std::fs::create_dir(&place).unwrap();
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o300)).unwrap();
+        let written = write_durably(&place.join("file"), |out| out.write_all(b"whole"));
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700)).unwrap();
+        written.unwrap();
+        assert_eq!(std::fs::read(place.join("file")).unwrap(), b"whole");
     }
 
     #[test]
