@@ -159,6 +159,8 @@ fn damaged(path: &Path, reason: String) -> DataError {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::data::convert::into_grey;
+    use crate::data::decode::open;
     use crate::data::{Exif, decode};
 
     /// A record whose pixel at (x, y) is (`first` + x, 2y, x + y).
@@ -199,6 +201,9 @@ pub(super) mod tests {
         for (x, y) in [(0, 0), (31, 0), (0, 31), (7, 20)] {
             assert_eq!(image.get_pixel(x, y).0, [10 + x as u8, 2 * y as u8, (x + y) as u8]);
         }
+        // Grey as of any other image: (19595·10 + 2¹⁵) >> 16 = 3.
+        let grey = into_grey(open(&set.train[4].path, Exif::Apply).unwrap());
+        assert_eq!(grey.get_pixel(0, 0).0, [3]);
     }
 
     #[test]
